@@ -1,0 +1,66 @@
+// Devices turn a graph and its weights into a program that runs.
+#pragma once
+
+#include "orion/graph.h"
+
+#include <memory>
+
+namespace orion {
+
+/// A named input or output of a program.
+struct Port {
+  std::string name;
+  TensorType type;
+};
+
+/// A device's own copy of a set of named weights, shared by every program compiled with it.
+class DeviceWeights {
+ public:
+  virtual ~DeviceWeights() = default;
+  virtual std::vector<Port> list() const = 0;
+  /// The current value of one weight, in the type it was given.
+  virtual Tensor read(std::string_view name) const = 0;
+  /// Replaces whole weights; the programs that share them see the new values at their next run, without
+  /// planning again. All or nothing: on Error no weight has changed.
+  virtual void update(const TensorMap& changes) = 0;
+  /// Bytes of memory held.
+  virtual std::size_t bytes() const = 0;
+};
+
+/// A compiled graph. One caller at a time; several programs may run at once.
+class Program {
+ public:
+  virtual ~Program() = default;
+  virtual const std::vector<Port>& inputs() const = 0;
+  virtual const std::vector<Port>& outputs() const = 0;
+  /// The memory of an input or output. Each has its own until `bind` replaces it; an output that
+  /// repeats an input's name shares the input's memory.
+  virtual Tensor buffer(std::string_view port) const = 0;
+  /// Makes the next runs read or write `memory` (not copied, same type, kept alive).
+  virtual void bind(std::string_view port, Tensor memory) = 0;
+  /// Reads the inputs, writes the outputs. Allocates nothing.
+  virtual void run() = 0;
+  virtual std::shared_ptr<DeviceWeights> weights() const = 0;
+  /// Where it runs: "cpu".
+  virtual std::string_view device() const = 0;
+  /// The plan for people: one line per step, and the memory it takes.
+  virtual std::string describe() const = 0;
+};
+
+class Device {
+ public:
+  virtual ~Device() = default;
+  virtual std::string_view name() const = 0;
+  /// Takes weights over. The tensors are read when programs that use them are compiled and must not
+  /// change until then.
+  virtual std::shared_ptr<DeviceWeights> load(const TensorMap& weights) = 0;
+  /// Error if the graph needs a weight that is missing or of another shape. A float weight of another
+  /// width is converted; a value that does not fit fp16 is an Error.
+  virtual std::unique_ptr<Program> compile(const Graph& graph, std::shared_ptr<DeviceWeights> weights) = 0;
+};
+
+/// "cpu", or "auto" for the best one here; Error listing the devices for any other name.
+Device& find_device(std::string_view name);
+std::vector<std::string> device_names();
+
+}  // namespace orion

@@ -1,0 +1,105 @@
+// Half precision, tensors, shapes and the thread pool.
+#include "base/f16.h"
+#include "base/threads.h"
+#include "orion/error.h"
+#include "orion/tensor.h"
+
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <cmath>
+#include <limits>
+#include <thread>
+#include <vector>
+
+using namespace orion;
+
+TEST_CASE("every half survives the way to float and back") {
+  for (std::uint32_t bits = 0; bits < 0x10000; ++bits) {
+    const auto half = static_cast<std::uint16_t>(bits);
+    const float value = half_to_float(half);
+    if (std::isnan(value))
+      CHECK(std::isnan(half_to_float(float_to_half(value))));
+    else
+      REQUIRE(float_to_half(value) == half);
+  }
+}
+
+TEST_CASE("float to half rounds to nearest, ties to even") {
+  // Between two neighbouring halves: the midpoint goes to the even one, anything past it up.
+  for (std::uint32_t bits = 0; bits < 0x7bff; ++bits) {
+    const auto low = static_cast<std::uint16_t>(bits);
+    const auto high = static_cast<std::uint16_t>(bits + 1);
+    const float middle = (half_to_float(low) + half_to_float(high)) / 2;  // exact in float
+    REQUIRE(float_to_half(middle) == (bits % 2 == 0 ? low : high));
+    REQUIRE(float_to_half(std::nextafter(middle, 0.0F)) == low);
+    REQUIRE(float_to_half(std::nextafter(middle, 1e9F)) == high);
+  }
+  CHECK(float_to_half(65519.996F) == 0x7bff);
+  CHECK(float_to_half(65520.0F) == 0x7c00);
+  CHECK(float_to_half(-1e30F) == 0xfc00);
+}
+
+TEST_CASE("shapes refuse what no tensor can have") {
+  CHECK_THROWS_WITH_AS(Shape({1, 2, 3, 4, 5, 6}), "a shape has at most 5 axes", Error);
+  CHECK_THROWS_WITH_AS(Shape({2, 0}), "axis 1 of a shape has size 0, sizes are at least 1", Error);
+  CHECK_THROWS_AS(Shape({std::int64_t{1} << 40, std::int64_t{1} << 40}), Error);
+  CHECK(Shape{}.size() == 1);
+  CHECK(Shape({2, 3, 4}).stride(0) == 12);
+  CHECK(str(Shape{3}) == "(3,)");
+}
+
+TEST_CASE("conversion saturates, rounds and keeps NaN out of ints") {
+  Tensor from(TensorType{DType::fp32, {4}});
+  const std::vector<float> values = {1e20F, -2.9F, std::numeric_limits<float>::quiet_NaN(), 0.1F};
+  std::copy(values.begin(), values.end(), from.as<float>().begin());
+  const Tensor ints = convert(from, DType::int32);
+  CHECK(ints.at(0) == 2147483647);
+  CHECK(ints.at(1) == -2);
+  CHECK(ints.at(2) == 0);
+  const Tensor halves = convert(from, DType::fp16);
+  CHECK(halves.at(0) == std::numeric_limits<double>::infinity());
+  CHECK(std::isnan(halves.at(2)));
+  CHECK(convert(from, DType::boolean).at(3) == 1);
+}
+
+TEST_CASE("a split covers every index once, in whole grains") {
+  for (const int threads : {1, 2, 5}) {
+    ThreadPool pool(threads);
+    for (const std::int64_t count : {0, 1, 7, 64, 1000}) {
+      std::vector<std::atomic<int>> seen(static_cast<std::size_t>(count));
+      pool.split(count, 8, [&](std::int64_t begin, std::int64_t end) {
+        CHECK(begin % 8 == 0);
+        for (std::int64_t i = begin; i < end; ++i) ++seen[static_cast<std::size_t>(i)];
+      });
+      for (const auto& times : seen) REQUIRE(times == 1);
+    }
+  }
+}
+
+TEST_CASE("an exception in a split reaches the caller and the pool goes on") {
+  ThreadPool pool(3);
+  CHECK_THROWS_AS(pool.split(30, 1,
+                             [](std::int64_t begin, std::int64_t) {
+                               if (begin > 0) fail("no");
+                             }),
+                  Error);
+  std::atomic<std::int64_t> sum = 0;
+  pool.split(30, 1, [&](std::int64_t begin, std::int64_t end) { sum += end - begin; });
+  CHECK(sum == 30);
+}
+
+TEST_CASE("splits from several threads take turns, a split inside a split runs inline") {
+  ThreadPool pool(2);
+  std::atomic<std::int64_t> sum = 0;
+  const auto work = [&] {
+    for (int i = 0; i < 200; ++i)
+      pool.split(4, 1, [&](std::int64_t begin, std::int64_t end) {
+        pool.split(end - begin, 1, [&](std::int64_t b, std::int64_t e) { sum += e - b; });
+      });
+  };
+  std::thread other(work);
+  work();
+  other.join();
+  CHECK(sum == 2 * 200 * 4);
+}
