@@ -87,6 +87,21 @@ void canonical_number(Node& node, std::string_view attr, DType dtype) {
   set_attr(node, attr, static_cast<double>(dtype == DType::fp16 ? round_to_half(single) : single));
 }
 
+Shape with_ones(const Shape& shape, std::span<const std::int64_t> axes) {
+  Shape kept = shape;
+  for (const std::int64_t axis : axes) kept.set(static_cast<int>(axis), 1);
+  return kept;
+}
+
+bool is_constant(const Graph& graph, const Node& node, std::size_t arg) {
+  const Node& source = graph.node(node.inputs[arg]);
+  return source.is("const") || source.is("weight");
+}
+
+bool not_in_mil(const Graph&, const Node&) {
+  return false;
+}
+
 void set_attr(Node& node, std::string_view attr, Attr value) {
   node.attrs[node.op->attr_index(attr).value()] = std::move(value);
 }
@@ -112,8 +127,15 @@ Value sum_to(Value dy, const Shape& shape) {
   const int offset = from.rank() - shape.rank();
   for (int axis = 0; axis < from.rank(); ++axis)
     if (axis < offset || (shape[axis - offset] == 1 && from[axis] != 1)) axes.push_back(axis);
-  const Value sum = axes.empty() ? dy : ops::reduce_sum(dy, axes, true);
-  return sum.shape() == shape ? sum : ops::reshape(sum, {shape.begin(), shape.end()});
+  return reshaped(axes.empty() ? dy : ops::reduce_sum(dy, axes, true), shape);
+}
+
+Value reshaped(Value x, const Shape& shape) {
+  return x.shape() == shape ? x : ops::reshape(x, {shape.begin(), shape.end()});
+}
+
+Value cast_like(Value x, Value like) {
+  return ops::cast(x, std::string(dtype_name(like.dtype())));
 }
 
 Value scalar_like(Value like, double value) {
@@ -129,6 +151,12 @@ Value ints(Graph& graph, std::span<const std::int64_t> values) {
   std::vector<std::int32_t> narrow;
   for (const std::int64_t value : values) narrow.push_back(static_cast<std::int32_t>(value));
   return graph.constant(Tensor::from_ints(narrow));
+}
+
+Value counting(Graph& graph, std::int64_t count) {
+  std::vector<std::int64_t> numbers(static_cast<std::size_t>(count));
+  std::iota(numbers.begin(), numbers.end(), 0);
+  return ints(graph, numbers);
 }
 
 }  // namespace orion

@@ -34,6 +34,12 @@ int canonical_axis(Node& node, std::string_view attr, int rank);
 void canonical_axes(Node& node, std::string_view attr, int rank, bool empty_means_all);
 /// Rounds a number attribute to `dtype`, as MIL text stores it.
 void canonical_number(Node& node, std::string_view attr, DType dtype);
+/// `shape` with size 1 on each of `axes`.
+Shape with_ones(const Shape& shape, std::span<const std::int64_t> axes);
+/// Whether an operand is known when a program is compiled: a const or a weight, which MIL calls const.
+bool is_constant(const Graph& graph, const Node& node, std::size_t arg);
+/// An `in_mil` rule: MIL lacks the op.
+bool not_in_mil(const Graph& graph, const Node& node);
 /// Replaces an attribute.
 void set_attr(Node& node, std::string_view attr, Attr value);
 
@@ -71,11 +77,17 @@ void copy_elements(const View& from, std::int64_t from_at, const View& to, std::
 
 /// Sums `dy` over the axes along which `shape` was broadcast, giving back `shape`.
 Value sum_to(Value dy, const Shape& shape);
+/// x under another shape of equal size; x itself if it has that shape.
+Value reshaped(Value x, const Shape& shape);
+/// x in the element type of `like`.
+Value cast_like(Value x, Value like);
 /// A scalar constant of `like`'s type.
 Value scalar_like(Value like, double value);
 /// Zeros of a type, from one constant scalar.
 Value zeros(Graph& graph, const TensorType& type);
 /// A constant of int32s.
 Value ints(Graph& graph, std::span<const std::int64_t> values);
+/// 0, 1, ... count - 1 as an int32 constant.
+Value counting(Graph& graph, std::int64_t count);
 
 }  // namespace orion

@@ -2,7 +2,6 @@
 #include "ops/families.h"
 #include "orion/error.h"
 
-
 #include <algorithm>
 #include <unordered_map>
 #include <utility>

@@ -1,0 +1,152 @@
+// Language models: what a configuration means, and the graphs that compute it.
+//
+// Sizes: B sequences, T new tokens each, S rows of key/value cache, C width, H query heads, G key/value
+// heads, D head size, V vocabulary.
+#pragma once
+
+#include "orion/device.h"
+#include "orion/graph.h"
+
+#include <functional>
+#include <list>
+#include <mutex>
+
+namespace orion {
+
+/// A JSON value of a config.json. Null is monostate.
+using ConfigValue = std::variant<std::monostate, bool, std::int64_t, double, std::string>;
+/// A config.json with its nested objects and lists flattened: "rope_parameters.rope_theta", "layer_types.0".
+using ConfigMap = std::map<std::string, ConfigValue, std::less<>>;
+
+enum class Activation : std::uint8_t { relu, gelu, gelu_tanh, silu };
+
+/// Rotary position embedding: pair i of a head turns by position * theta^(-2i/D), scaled.
+struct Rope {
+  enum class Scaling : std::uint8_t { none, linear, llama3 };
+
+  double theta = 10000.0;
+  bool interleaved = false;  // pairs (2i, 2i+1) instead of (i, i+D/2)
+  Scaling scaling = Scaling::none;
+  double factor = 1.0;
+  // llama3 only: wavelengths are kept below original_context / high_freq_factor positions, scaled
+  // above original_context / low_freq_factor, blended between.
+  double low_freq_factor = 1.0;
+  double high_freq_factor = 1.0;
+  double original_context = 0.0;
+};
+
+struct ModelConfig {
+  std::string model_type;
+  std::int64_t vocab = 0;
+  std::int64_t context = 0;  // positions the model was made for
+  std::int64_t width = 0;
+  std::int64_t inner = 0;  // width inside the feed-forward block
+  std::int64_t layers = 0;
+  std::int64_t heads = 0;
+  std::int64_t kv_heads = 0;
+  std::int64_t head_dim = 0;
+  double norm_epsilon = 1e-5;
+  Activation activation = Activation::silu;
+  bool tied_head = false;  // the head is the token embedding
+
+  Rope rope = {};
+  bool qkv_bias = false;
+  bool attention_output_bias = false;
+  bool mlp_bias = false;
+  bool qk_norm = false;
+
+  bool scale_scores = true;            // by 1 / sqrt(D)
+  bool scale_scores_by_layer = false;  // and by 1 / (layer + 1)
+};
+
+enum class Head : std::uint8_t { every_position, last_position };
+
+struct ForwardShape {
+  std::int64_t batch = 1;
+  std::int64_t tokens = 1;
+  std::int64_t cache = 0;  // 0: no cache, the T tokens are the whole text
+  Head head = Head::every_position;
+
+  auto operator<=>(const ForwardShape&) const = default;
+};
+
+/// One architecture: everything that depends on config.json's "model_type".
+struct ModelDef {
+  std::string_view model_type;
+  std::string_view doc;
+  /// Error naming the key if one is missing, has a wrong type, or asks for what is not supported.
+  ModelConfig (*configure)(const ConfigMap& map);
+  /// The graph for a checked shape. Weights have the names and layouts of Hugging Face's checkpoints.
+  ///
+  /// inputs   ids int32 (B, T); with a cache: position int32 (B,), where the first new token stands,
+  ///          and per layer k_cache_<i>, v_cache_<i> (B, G, S, D)
+  /// outputs  logits fp32 (B, T, V), or (B, V) for the last position; with a cache: every cache again, under
+  ///          its input's name, with the new rows written at position .. position + T - 1
+  Graph (*build)(const ModelConfig& config, const ForwardShape& shape, DType dtype);
+};
+
+std::span<const ModelDef* const> all_models();
+/// Error listing the known types for any other.
+const ModelDef& find_model(std::string_view model_type);
+/// The configuration for the type that the map's own "model_type" names.
+ModelConfig configure(const ConfigMap& map);
+/// Checks the shape against the configuration, then builds. Weights and activations are of `dtype`.
+Graph forward(const ModelConfig& config, const ForwardShape& shape, DType dtype);
+/// The weights that `forward` uses, in the order of use.
+std::vector<Port> model_weights(const ModelConfig& config, DType dtype);
+/// The type of every cache of a `forward` graph.
+TensorType cache_type(const ModelConfig& config, std::int64_t batch, std::int64_t rows, DType dtype);
+
+/// Names of the program's ports.
+std::string key_cache_name(std::int64_t layer);
+std::string value_cache_name(std::int64_t layer);
+
+/// A port and the memory it reads or writes during one run.
+struct Binding {
+  std::string_view port;
+  Tensor memory;
+};
+
+/// Gives the value of one weight, of any float width.
+using WeightSource = std::function<Tensor(const std::string& name)>;
+
+/// A configuration with its weights on a device. Programs are compiled for the shapes asked for and the
+/// most recent ones kept. Calls from several threads take turns.
+class LanguageModel {
+ public:
+  /// Asks for every weight of the model once. What comes in another width than `dtype` is converted at once;
+  /// Error if it does not fit, is no float, or has another shape.
+  LanguageModel(ModelConfig config, const WeightSource& weights, DType dtype, Device& device);
+
+  const ModelConfig& config() const { return config_; }
+  DType dtype() const { return dtype_; }
+  std::string_view device() const { return device_.name(); }
+  std::int64_t parameters() const { return parameters_; }
+
+  /// fp32 (T, V): row t is what follows ids[0..t]. Error if there are no ids, more than the context
+  /// holds, or one outside the vocabulary.
+  Tensor logits(std::span<const std::int32_t> ids);
+  /// Runs `forward(config, shape, dtype)` on the memory given, one binding per port.
+  void run(const ForwardShape& shape, std::span<const Binding> bindings);
+  /// The checks of `logits`, for callers that run programs themselves. `what` begins the message.
+  void check_ids(std::span<const std::int32_t> ids, std::string_view what) const;
+  /// The last of them alone.
+  void check_vocabulary(std::span<const std::int32_t> ids, std::string_view what) const;
+
+ private:
+  struct Compiled {
+    ForwardShape shape;
+    std::unique_ptr<Program> program;
+  };
+  Program& program(const ForwardShape& shape);
+
+  ModelConfig config_;
+  DType dtype_;
+  Device& device_;
+  std::int64_t parameters_ = 0;
+  std::shared_ptr<DeviceWeights> weights_;
+  std::mutex turn_;
+  std::list<Compiled> programs_;  // most recently used first
+};
+
+}  // namespace orion

@@ -1,0 +1,36 @@
+"""Train and run language models on Apple's Neural Engine, and the same programs on any CPU.
+
+    import orion_ane as orion
+
+    m = orion.load("stories260K")
+    print(m.generate("Once upon a time", max_tokens=64))
+"""
+
+from orion_ane import mil, ops, weights
+from orion_ane._core import (
+    DeviceError,
+    Error,
+    Graph,
+    Program,
+    Value,
+    __version__,
+    compile,  # noqa: A004  (the name PyTorch taught everyone)
+    device_names,
+)
+from orion_ane.model import Model, load
+
+__all__ = [
+    "DeviceError",
+    "Error",
+    "Graph",
+    "Model",
+    "Program",
+    "Value",
+    "__version__",
+    "compile",
+    "device_names",
+    "load",
+    "mil",
+    "ops",
+    "weights",
+]

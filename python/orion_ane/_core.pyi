@@ -1,0 +1,462 @@
+# Written by docs/generate.py; do not edit.
+"""
+The compiled core of orion_ane.
+"""
+
+from __future__ import annotations
+import collections.abc
+import numpy
+import numpy.typing
+import os
+import typing
+
+__all__: list[str] = [
+    "Choice",
+    "DeviceError",
+    "Error",
+    "GeneratedToken",
+    "Generation",
+    "Graph",
+    "LanguageModel",
+    "Program",
+    "Sampler",
+    "SamplerOptions",
+    "Value",
+    "WeightFile",
+    "blob_entries",
+    "call",
+    "compile",
+    "device_names",
+    "diff_mil",
+    "emit_mil",
+    "lower_to_mil",
+    "model_graph",
+    "model_types",
+    "model_weights",
+    "op_table",
+    "pack_weights",
+    "parse_mil",
+    "patch_weights",
+    "split",
+    "thread_count",
+    "write_program",
+    "write_weights",
+]
+
+class Error(ValueError):
+    pass
+
+class DeviceError(Error):
+    pass
+
+class Graph:
+    """
+    A program as data: append-only nodes with static types.
+    """
+    def __init__(self, name: str = "main") -> None:
+        """
+        An empty graph; `name` is its function's name in MIL text.
+        """
+    def __len__(self) -> int: ...
+    def __repr__(self) -> str: ...
+    def __str__(self) -> str: ...
+    def constant(self, value: typing.Any, dtype: str | None = None, name: str = "") -> Value:
+        """
+        A constant from a number (fp32 unless `dtype` says else) or an array (copied).
+        """
+    def evaluate(self, inputs: dict, weights: dict = {}) -> dict:
+        """
+        Runs the graph by the op table's reference kernels: slow, obviously right.
+        """
+    def expand(self, ops: collections.abc.Sequence[str] | None = None) -> Graph:
+        """
+        Composite ops (those named, or all) replaced by simpler ones.
+        """
+    def gradient(self, loss: Value, wrt: collections.abc.Sequence[Value]) -> list[Value]:
+        """
+        Extends the graph with the gradient of a scalar with respect to each value of `wrt`.
+        """
+    def input(self, name: str, shape: typing.Any, dtype: str = "fp32") -> Value:
+        """
+        A run-time input, bound by name.
+        """
+    def optimize(self) -> Graph:
+        """
+        A simpler graph with the same results.
+        """
+    def output(self, name: str, value: Value) -> None:
+        """
+        Names a result of the program.
+        """
+    def same_structure(self, other: Graph) -> bool:
+        """
+        True if both compute the same in the same way, node names aside.
+        """
+    def verify(self) -> None:
+        """
+        Raises Error if the graph is not well formed.
+        """
+    def weight(self, name: str, shape: typing.Any, dtype: str = "fp32") -> Value:
+        """
+        A named tensor given when the program is compiled.
+        """
+    @property
+    def inputs(self) -> dict: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def nodes(self) -> list[Value]: ...
+    @property
+    def outputs(self) -> dict: ...
+    @property
+    def weights(self) -> dict: ...
+
+class Value:
+    """
+    One result inside a graph under construction.
+    """
+
+    __array_ufunc__ = None
+    def __add__(self, arg0: typing.Any) -> Value: ...
+    def __eq__(self, arg0: Value) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __matmul__(self, arg0: typing.Any) -> Value: ...
+    def __mul__(self, arg0: typing.Any) -> Value: ...
+    def __neg__(self) -> Value: ...
+    def __pow__(self, arg0: typing.Any) -> Value: ...
+    def __radd__(self, arg0: typing.Any) -> Value: ...
+    def __repr__(self) -> str: ...
+    def __rmatmul__(self, arg0: typing.Any) -> Value: ...
+    def __rmul__(self, arg0: typing.Any) -> Value: ...
+    def __rpow__(self, arg0: typing.Any) -> Value: ...
+    def __rsub__(self, arg0: typing.Any) -> Value: ...
+    def __rtruediv__(self, arg0: typing.Any) -> Value: ...
+    def __sub__(self, arg0: typing.Any) -> Value: ...
+    def __truediv__(self, arg0: typing.Any) -> Value: ...
+    @property
+    def attrs(self) -> dict:
+        """
+        Attributes, complete and canonical.
+        """
+    @property
+    def dtype(self) -> str:
+        """
+        "fp16", "fp32", "int32" or "bool".
+        """
+    @property
+    def graph(self) -> Graph: ...
+    @property
+    def name(self) -> str:
+        """
+        Name of the node, unique in its graph.
+        """
+    @property
+    def op(self) -> str:
+        """
+        Name of the op.
+        """
+    @property
+    def operands(self) -> list:
+        """
+        Operands in the op table's order; None where absent.
+        """
+    @property
+    def shape(self) -> tuple: ...
+    @property
+    def value(self) -> typing.Any:
+        """
+        A constant's value as a read-only array; None otherwise.
+        """
+
+class Program:
+    """
+    A compiled graph: call it with its inputs by name, get its outputs by name.
+    """
+    def __call__(self, **kwargs) -> dict:
+        """
+        Runs with the arrays given (not copied where dtype and layout agree); returns new arrays.
+        """
+    def __repr__(self) -> str: ...
+    def describe(self) -> str:
+        """
+        The plan, one line per step.
+        """
+    def input(self, name: str) -> numpy.ndarray:
+        """
+        An input's memory, to write into.
+        """
+    def output(self, name: str) -> numpy.ndarray:
+        """
+        An output's memory, to read after `run`; the next run overwrites it.
+        """
+    def run(self) -> None:
+        """
+        Runs on the program's own buffers: see `input` and `output`.
+        """
+    def update(self, weights: dict) -> None:
+        """
+        Replaces whole weights without planning again. All or nothing.
+        """
+    def weight(self, name: str) -> numpy.ndarray:
+        """
+        A copy of a weight's current value.
+        """
+    @property
+    def device(self) -> str:
+        """
+        Where it runs.
+        """
+    @property
+    def inputs(self) -> dict:
+        """
+        {name: (dtype, shape)}
+        """
+    @property
+    def outputs(self) -> dict:
+        """
+        {name: (dtype, shape)}
+        """
+
+class WeightFile:
+    """
+    A mapped weight file, checked when opened.
+    """
+    def __init__(self, path: os.PathLike | str | bytes) -> None: ...
+    def chunks(self) -> list:
+        """
+        (offset, name or "", type, shape) of each chunk, by ascending offset.
+        """
+    def payload(self, offset: typing.SupportsInt | typing.SupportsIndex) -> numpy.ndarray:
+        """
+        A chunk's bytes, not copied, read-only.
+        """
+    def unpacked(
+        self, offset: typing.SupportsInt | typing.SupportsIndex
+    ) -> numpy.typing.NDArray[numpy.uint8]:
+        """
+        The elements of a chunk of a type narrower than a byte, one per byte.
+        """
+
+class LanguageModel:
+    """
+    A configuration with its weights on a device.
+    """
+    def __init__(self, config: dict, weights: typing.Any, dtype: str, device: str) -> None: ...
+    def logits(self, ids: typing.Any) -> numpy.ndarray:
+        """
+        fp32 (T, V): row t is what follows ids[:t + 1].
+        """
+    @property
+    def context(self) -> int: ...
+    @property
+    def device(self) -> str: ...
+    @property
+    def num_parameters(self) -> int: ...
+    @property
+    def vocab_size(self) -> int: ...
+
+class SamplerOptions:
+    """
+    How tokens are chosen; see Model.generate.
+    """
+    def __init__(
+        self,
+        *,
+        temperature: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+        top_k: typing.SupportsInt | typing.SupportsIndex = 0,
+        top_p: typing.SupportsFloat | typing.SupportsIndex = 1.0,
+        min_p: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+        repetition_penalty: typing.SupportsFloat | typing.SupportsIndex = 1.0,
+        seed: typing.SupportsInt | typing.SupportsIndex | None = None,
+        logprobs: typing.SupportsInt | typing.SupportsIndex | None = None,
+    ) -> None: ...
+
+class Choice:
+    """
+    A token chosen from logits.
+    """
+    @property
+    def id(self) -> int: ...
+    @property
+    def logprob(self) -> float:
+        """
+        Under the model's own distribution, no filter applied.
+        """
+    @property
+    def top(self) -> list[tuple[int, float]]:
+        """
+        The most probable tokens: (id, logprob), best first.
+        """
+
+class Sampler:
+    """
+    Chooses tokens of one sequence.
+    """
+    def __init__(
+        self, options: SamplerOptions, vocab: typing.SupportsInt | typing.SupportsIndex
+    ) -> None: ...
+    def choose(self, logits: numpy.ndarray) -> Choice:
+        """
+        Chooses from fp32 logits (V,).
+        """
+    def see(self, id: typing.SupportsInt | typing.SupportsIndex) -> None:
+        """
+        Counts a token as seen by the repetition penalty.
+        """
+    @property
+    def seed(self) -> int: ...
+
+class GeneratedToken:
+    """
+    What one step gave one sequence.
+    """
+    @property
+    def choice(self) -> Choice: ...
+    @property
+    def finish(self) -> str:
+        """
+        '' if the sequence goes on, else 'stop', 'length' or 'context'.
+        """
+    @property
+    def is_stop_token(self) -> bool:
+        """
+        Then it is no part of the text.
+        """
+    @property
+    def sequence(self) -> int: ...
+
+class Generation:
+    """
+    Completes a batch of prompts, one token each per step.
+    """
+    def __init__(
+        self,
+        model: LanguageModel,
+        prompts: list,
+        sampler: SamplerOptions,
+        max_tokens: typing.SupportsInt | typing.SupportsIndex,
+        stop_tokens: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex],
+    ) -> None: ...
+    def finish(self, sequence: typing.SupportsInt | typing.SupportsIndex) -> str:
+        """
+        Why a sequence ended; '' if it has not.
+        """
+    def step(self) -> list[GeneratedToken]:
+        """
+        The next token of every unfinished sequence; the first call reads the prompts.
+        """
+    def stop(self, sequence: typing.SupportsInt | typing.SupportsIndex) -> None:
+        """
+        Ends a sequence.
+        """
+    @property
+    def done(self) -> bool: ...
+    @property
+    def seed(self) -> int: ...
+
+def blob_entries(graph: Graph) -> list:
+    """
+    (name, offset, dtype, shape) of what the program's weight file holds.
+    """
+
+def call(op: str, operands: list, attrs: dict, name: str) -> Value:
+    """
+    Appends an op to the graph of its operands.
+    """
+
+def compile(graph: Graph, weights: dict = {}, device: str = "auto") -> Program:
+    """
+    Compiles a graph for a device. `weights` holds every weight of the graph by name.
+    """
+
+def device_names() -> list[str]:
+    """
+    The devices of this build.
+    """
+
+def diff_mil(a: Graph, b: Graph) -> list[str]:
+    """
+    How two graphs differ, a line each.
+    """
+
+def emit_mil(graph: Graph) -> str:
+    """
+    The graph as MIL text.
+    """
+
+def lower_to_mil(graph: Graph) -> Graph:
+    """
+    The graph as `emit_mil` writes it.
+    """
+
+def model_graph(
+    config: dict,
+    *,
+    dtype: str = "fp32",
+    batch: typing.SupportsInt | typing.SupportsIndex = 1,
+    tokens: typing.SupportsInt | typing.SupportsIndex = 1,
+    cache: typing.SupportsInt | typing.SupportsIndex = 0,
+    last: bool = False,
+) -> Graph:
+    """
+    The graph of a model for one shape; cache=0 reads a whole text without a cache.
+    """
+
+def model_types() -> list[str]:
+    """
+    Every `model_type` that can run.
+    """
+
+def model_weights(config: dict) -> dict:
+    """
+    {name: shape} of the weights a config asks for.
+    """
+
+def op_table() -> list:
+    """
+    Every op: name, doc, args, attrs.
+    """
+
+def pack_weights(
+    type: str, values: typing.Annotated[numpy.typing.ArrayLike, numpy.uint8]
+) -> numpy.typing.NDArray[numpy.uint8]:
+    """
+    Packs elements of a type narrower than a byte.
+    """
+
+def parse_mil(text: str, function: str | None = None) -> Graph:
+    """
+    A function of a MIL text.
+    """
+
+def patch_weights(path: os.PathLike | str | bytes, rows: list) -> None:
+    """
+    Replaces the payloads of (name or offset, payload) rows, all or none.
+    """
+
+def split(
+    x: Value,
+    num_splits: typing.SupportsInt | typing.SupportsIndex | None,
+    axis: typing.SupportsInt | typing.SupportsIndex,
+    split_sizes: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex] | None,
+) -> list[Value]:
+    """
+    A value cut into slices.
+    """
+
+def thread_count() -> int:
+    """
+    Threads of this process's pool.
+    """
+
+def write_program(graph: Graph, weights: dict, directory: os.PathLike | str | bytes) -> None:
+    """
+    Writes model.mil and weights/weight.bin.
+    """
+
+def write_weights(path: os.PathLike | str | bytes, rows: list) -> list[int]:
+    """
+    Writes (name, type, shape, payload) rows; returns their offsets.
+    """
+
+__version__: str = "0.1.0"

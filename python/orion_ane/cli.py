@@ -1,0 +1,126 @@
+"""The command `orion`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+from orion_ane import convert, inspection
+from orion_ane._core import Error, __version__
+from orion_ane.generation_command import add_generate_arguments, generate
+
+Options = argparse.Namespace
+
+USAGE_ERROR = 2
+INTERRUPTED = 130  # 128 + SIGINT, what shells report
+PIPE_CLOSED = 141  # 128 + SIGPIPE
+
+
+@dataclass(frozen=True)
+class Command:
+    """One subcommand."""
+
+    name: str
+    help: str
+    example: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[Options], None]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns the exit code; errors are one line on stderr."""
+    try:
+        options = _parser().parse_args(arguments)
+        options.run(options)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read us has gone. Python flushes stdout once more at exit: give it somewhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except (Error, OSError) as error:
+        print(f"orion: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(USAGE_ERROR, f"orion: error: {message} (see '{self.prog} --help')\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="orion", description="Run language models, and look into their files.")
+    parser.add_argument("--version", action="version", version=f"orion {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        sub = commands.add_parser(
+            command.name,
+            help=command.help,
+            description=f"{command.help[0].upper()}{command.help[1:]}.",
+            epilog=f"example:\n  {command.example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        command.add_arguments(sub)
+        sub.set_defaults(run=command.run)
+    return parser
+
+
+def _add_inspect_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("path", help="a model, a tokenizer, a MIL text or a weight file")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _inspect(options: Options) -> None:
+    report = inspection.inspect(options.path)
+    print(json.dumps(report, ensure_ascii=False) if options.json else inspection.render(report))
+
+
+def _add_convert_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", help="a Hugging Face directory or a llama2.c .bin")
+    parser.add_argument("target", help="what to write: a .bin, or else a directory")
+    parser.add_argument("--dtype", choices=("fp32", "fp16"), help="default: as in the source")
+    parser.add_argument("--tokenizer", metavar="FILE", help="default: the one beside the source")
+    parser.add_argument("--force", action="store_true", help="replace a target that exists")
+
+
+def _convert(options: Options) -> None:
+    convert.convert(
+        options.source,
+        options.target,
+        dtype=options.dtype,
+        tokenizer_path=options.tokenizer,
+        replace=options.force,
+    )
+
+
+COMMANDS = (
+    Command(
+        "generate",
+        "continue a text",
+        'orion generate --prompt "Once upon a time" --max-tokens 64',
+        add_generate_arguments,
+        generate,
+    ),
+    Command(
+        "inspect",
+        "show what is in a model, a tokenizer, a MIL text or a weight file",
+        "orion inspect stories260K",
+        _add_inspect_arguments,
+        _inspect,
+    ),
+    Command(
+        "convert",
+        "write a model in another form: Hugging Face directory or llama2.c checkpoint",
+        "orion convert stories260K.bin stories260K --dtype fp16",
+        _add_convert_arguments,
+        _convert,
+    ),
+)

@@ -1,0 +1,194 @@
+"""`orion generate`: a text continued on stdout, one line of statistics on stderr."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import math
+import resource
+import secrets
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from orion_ane._core import Error
+from orion_ane.text import require_unicode
+
+
+def add_generate_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `orion generate`."""
+    add = parser.add_argument
+    add("--model", default="stories260K", help="a directory, a .bin, or stories260K (default)")
+    add("--prompt", required=True, metavar="TEXT", help="the text to continue; may be empty")
+    add("--max-tokens", type=_integer(1), default=256, metavar="N", help="default: 256")
+    add(
+        "--temperature",
+        type=_number(0, math.inf),
+        default=0.0,
+        metavar="T",
+        help="0 (default) takes the likeliest token, more is more varied",
+    )
+    add("--top-k", type=_integer(0), default=0, metavar="K", help="among the K likeliest; 0: all")
+    add(
+        "--top-p",
+        type=_number(0, 1, above=True),
+        default=1.0,
+        metavar="P",
+        help="among the likeliest that together hold P",
+    )
+    add(
+        "--min-p",
+        type=_number(0, 1),
+        default=0.0,
+        metavar="P",
+        help="among those at least P times as likely as the likeliest",
+    )
+    add(
+        "--repetition-penalty",
+        type=_number(0, math.inf, above=True),
+        default=1.0,
+        metavar="R",
+        help="above 1 makes tokens that occurred less likely",
+    )
+    add("--seed", type=_integer(0), metavar="S", help="same seed, same text; default: a new one")
+    add("--stop", action="append", default=[], metavar="TEXT", help="end before TEXT; repeatable")
+    add("--device", choices=("auto", "cpu"), default="auto")
+    add("--dtype", choices=("fp16", "fp32"), help="of the weights; default: as in the model")
+    add("--threads", type=_integer(1), metavar="N", help="default: one per core")
+    add("--json", action="store_true", help="print one JSON object when done")
+
+
+def generate(options: argparse.Namespace) -> None:
+    """Runs `orion generate`; KeyboardInterrupt goes on after what exists has been shown."""
+    import orion_ane
+
+    require_unicode(options.prompt, "--prompt")
+    for stop in options.stop:
+        require_unicode(stop, "--stop")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that is not UTF-8
+    if options.seed is None:
+        options.seed = secrets.randbits(31)
+    chosen = {
+        key: value
+        for key in ("device", "dtype", "threads")
+        if (value := getattr(options, key)) is not None
+    }
+    model = orion_ane.load(options.model, **chosen)
+    pieces: list[Any] = []
+    interrupt = None
+    try:
+        _stream(model, options, pieces)
+    except KeyboardInterrupt as pressed:  # what exists is shown all the same
+        interrupt = pressed
+    except Error:
+        if not options.json:
+            _put("\n")
+        raise
+    if options.json:
+        print(json.dumps(_as_json(model, options, pieces), ensure_ascii=False))
+    else:
+        _put("\n")
+    print(_statistics(model, options), file=sys.stderr)
+    if interrupt:
+        raise interrupt
+
+
+def _stream(model: Any, options: argparse.Namespace, pieces: list[Any]) -> None:
+    """Collects the pieces of the text, and shows them as they come."""
+    stream = model.stream(
+        options.prompt,
+        max_tokens=options.max_tokens,
+        temperature=options.temperature,
+        top_k=options.top_k,
+        top_p=options.top_p,
+        min_p=options.min_p,
+        repetition_penalty=options.repetition_penalty,
+        seed=options.seed,
+        stop=options.stop,
+    )
+    show = _ignore if options.json else _put
+    show(options.prompt)
+    with contextlib.closing(stream):
+        for piece in stream:
+            pieces.append(piece)
+            show(piece.text)
+
+
+def _ignore(_: str) -> None:
+    """Shows nothing, for `--json`."""
+
+
+def _put(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def _as_json(model: Any, options: argparse.Namespace, pieces: list[Any]) -> dict[str, Any]:
+    stats = model.last_stats
+    return {
+        "prompt": options.prompt,
+        "text": "".join(piece.text for piece in pieces),
+        "ids": [piece.id for piece in pieces if piece.id is not None],
+        "model": options.model,
+        "device": model.device,
+        "dtype": model.dtype,
+        "seed": options.seed,
+        "prompt_tokens": stats.prompt_tokens,
+        "prompt_seconds": stats.prompt_seconds,
+        "decode_tokens": stats.decode_tokens,
+        "decode_seconds": stats.decode_seconds,
+        "load_seconds": stats.load_seconds,
+        "peak_memory_bytes": _peak_memory(),
+    }
+
+
+def _statistics(model: Any, options: argparse.Namespace) -> str:
+    stats = model.last_stats
+    seed = f", seed {options.seed}" if options.temperature > 0 else ""
+    return (
+        f"{model.device} {model.dtype}{seed} | "
+        f"prompt {_rate(stats.prompt_tokens, stats.prompt_seconds)} | "
+        f"decode {_rate(stats.decode_tokens, stats.decode_seconds)} | "
+        f"peak memory {_peak_memory() / 2**20:.0f} MiB"
+    )
+
+
+def _rate(tokens: int, seconds: float) -> str:
+    return f"{tokens} tokens" + (f", {tokens / seconds:.1f} tokens/s" if seconds > 0 else "")
+
+
+def _peak_memory() -> int:
+    """Bytes; the kernel counts in KiB, except macOS's, which counts bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _integer(least: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if not least <= value < 2**64:
+            raise argparse.ArgumentTypeError(f"expected an integer from {least} on, got {text!r}")
+        return value
+
+    return parse
+
+
+def _number(least: float, most: float, *, above: bool = False) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not (least <= value <= most and math.isfinite(value)) or (above and value == least):
+            start = f"above {least:g}" if above else f"from {least:g}"
+            end = "on" if most == math.inf else f"to {most:g}"
+            raise argparse.ArgumentTypeError(f"expected a number {start} {end}, got {text!r}")
+        return value
+
+    return parse

@@ -1,0 +1,344 @@
+"""Language models: loading, logits, and text from a prompt."""
+
+from __future__ import annotations
+
+import functools
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orion_ane import _core, checkpoint, tokenizer
+from orion_ane._core import Error, GeneratedToken, Generation, Graph, LanguageModel
+from orion_ane.completion import Completion, CompletionText, Piece, Stats
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+__all__ = ["Completion", "Model", "Options", "Piece", "Stats", "load"]
+
+Prompt = str | Sequence[int]
+"""A text, or the token ids to begin with exactly as they are."""
+Prompts = Sequence[str] | Sequence[Sequence[int]]
+Stop = str | int
+
+
+class Options(TypedDict, total=False):
+    """How tokens are chosen and when they end. Filters apply in this order.
+
+    Each works on what the one before left over; then one token is drawn from the rest.
+    """
+
+    repetition_penalty: float
+    """Above 1, tokens of the prompt and the completion become less likely. Default 1."""
+    temperature: float
+    """0, the default, always takes the most probable token; 1 is the model's own distribution."""
+    top_k: int
+    """Keeps the k most probable tokens. 0, the default: all."""
+    top_p: float
+    """Keeps the fewest most probable tokens that together reach this probability. Default 1: all."""
+    min_p: float
+    """Keeps tokens at least this times as probable as the best. Default 0: all."""
+    seed: int | None
+    """Same seed, same text. Prompt i of a list uses seed + i. Default: a new one each time."""
+    stop: Stop | Sequence[Stop]
+    """Strings the text ends before, or ids of tokens it ends at, besides the end of text."""
+    ignore_eos: bool
+    """Whether to go on after the end of the text. Default False."""
+
+
+class Model:
+    """A language model ready to run; made by `load`."""
+
+    def __init__(
+        self, core: LanguageModel, found: checkpoint.Checkpoint, dtype: str, load_seconds: float
+    ) -> None:
+        self._core = core
+        self._path = found.path
+        self.config: dict[str, Any] = dict(found.config)
+        """The content of the model's config.json."""
+        self.dtype = dtype
+        """Width of weights and activations: "fp16" or "fp32"."""
+        self.last_stats = Stats(load_seconds=load_seconds)
+        """Times of the last generation."""
+
+    def __repr__(self) -> str:
+        return (
+            f"<Model {self.config['model_type']}: {self.num_parameters:,} parameters, "
+            f"{self.dtype} on {self.device}>"
+        )
+
+    @functools.cached_property
+    def tokenizer(self) -> tokenizer.Tokenizer:
+        """The tokenizer beside the model, read at first use."""
+        return tokenizer.load(self._path)
+
+    @property
+    def device(self) -> str:
+        """Where the model runs."""
+        return self._core.device
+
+    @property
+    def num_parameters(self) -> int:
+        """Numbers in all weights; a head tied to the embedding counts once."""
+        return self._core.num_parameters
+
+    @property
+    def context(self) -> int:
+        """Positions the model has: the most tokens it can read."""
+        return self._core.context
+
+    def logits(self, ids: Sequence[int] | NDArray[np.integer[Any]]) -> NDArray[np.float32]:
+        """Scores (T, V) of every token after each of the T given: row t is what follows ids[t]."""
+        return self._core.logits(ids)
+
+    def graph(
+        self, *, batch: int = 1, tokens: int = 1, cache: int = 0, last: bool = False
+    ) -> Graph:
+        """The graph this model computes for one shape.
+
+        Without `cache` the tokens are a whole text; with it, they continue the `cache` rows of keys
+        and values that each layer holds. `last` asks for the last position's logits only.
+        """
+        return _core.model_graph(
+            self.config, dtype=self.dtype, batch=batch, tokens=tokens, cache=cache, last=last
+        )
+
+    @overload
+    def generate(
+        self, prompt: Prompt, max_tokens: int = ..., **options: Unpack[Options]
+    ) -> str: ...
+
+    @overload
+    def generate(
+        self, prompt: Prompts, max_tokens: int = ..., **options: Unpack[Options]
+    ) -> list[str]: ...
+
+    def generate(
+        self, prompt: Prompt | Prompts, max_tokens: int = 256, **options: Unpack[Options]
+    ) -> str | list[str]:
+        """What `prompt` is continued with; a list of prompts is continued together.
+
+        An empty text starts from the tokenizer's BOS. The completion ends at the end of text, at
+        `max_tokens`, or when the model has no further positions. See `Options` for the rest.
+        """
+        prompts, alone = _as_list(prompt)
+        texts = [c.text for c in self._complete(prompts, max_tokens, options, logprobs=None)]
+        return texts[0] if alone else texts
+
+    @overload
+    def generate_details(
+        self,
+        prompt: Prompt,
+        max_tokens: int = ...,
+        *,
+        logprobs: int = ...,
+        **options: Unpack[Options],
+    ) -> Completion: ...
+
+    @overload
+    def generate_details(
+        self,
+        prompt: Prompts,
+        max_tokens: int = ...,
+        *,
+        logprobs: int = ...,
+        **options: Unpack[Options],
+    ) -> list[Completion]: ...
+
+    def generate_details(
+        self,
+        prompt: Prompt | Prompts,
+        max_tokens: int = 256,
+        *,
+        logprobs: int = 0,
+        **options: Unpack[Options],
+    ) -> Completion | list[Completion]:
+        """As `generate`, with token ids, log-probabilities, the reason it ended, and the seed.
+
+        `logprobs` is how many of the most probable tokens to report at each position.
+        """
+        prompts, alone = _as_list(prompt)
+        completions = self._complete(prompts, max_tokens, options, logprobs)
+        return completions[0] if alone else completions
+
+    def stream(
+        self, prompt: Prompt, max_tokens: int = 256, **options: Unpack[Options]
+    ) -> Iterator[Piece]:
+        """As `generate` for one prompt, each token's text as soon as it is certain."""
+        prompts, alone = _as_list(prompt)
+        if not alone:
+            raise Error("stream: one prompt at a time; generate takes a list")
+        ids = [self._encode(prompts[0])]
+        text = self._text_after(ids[0], options)
+        return self._pieces(self._start(ids, max_tokens, options), len(ids[0]), text)
+
+    def generate_ids(
+        self, prompt: Sequence[int], max_tokens: int = 256, **options: Unpack[Options]
+    ) -> list[int]:
+        """Token ids that follow token ids. No tokenizer is used: only ids in `stop` end it early."""
+        if strings := _stop_strings(options):
+            raise Error(f"generate_ids: stop string {strings[0]!r}; only token ids end it")
+        generation = self._start([prompt], max_tokens, {**options, "ignore_eos": True})
+        tokens = [token for step in self._steps(generation, len(prompt)) for token in step]
+        return [token.choice.id for token in tokens if not token.is_stop_token]
+
+    def _complete(
+        self, prompts: Prompts, max_tokens: int, options: Options, logprobs: int | None
+    ) -> list[Completion]:
+        ids = [self._encode(prompt) for prompt in prompts]
+        texts = [self._text_after(prompt, options) for prompt in ids]
+        generation = self._start(ids, max_tokens, options, logprobs)
+        completions = [Completion(seed=(generation.seed + i) % 2**64) for i in range(len(ids))]
+        for step in self._steps(generation, sum(map(len, ids))):
+            for token in step:
+                if not token.is_stop_token:
+                    i = token.sequence
+                    completions[i].add(token.choice)
+                    completions[i].text += texts[i].push(token.choice.id)
+                    if texts[i].stopped:
+                        generation.stop(i)
+        for i, (completion, text) in enumerate(zip(completions, texts, strict=True)):
+            completion.text += text.finish()
+            completion.finish_reason = "stop" if text.stopped else generation.finish(i)
+        return completions
+
+    def _pieces(
+        self, generation: Generation, prompt_tokens: int, text: CompletionText
+    ) -> Iterator[Piece]:
+        for (token,) in self._steps(generation, prompt_tokens):
+            if token.is_stop_token:
+                break
+            piece = Piece(text.push(token.choice.id), token.choice.id)
+            if text.stopped:
+                generation.stop(0)
+            yield piece
+        if rest := text.finish():
+            yield Piece(rest)
+
+    def _start(
+        self,
+        prompts: Sequence[Sequence[int]],
+        max_tokens: int,
+        options: Options,
+        logprobs: int | None = None,
+    ) -> Generation:
+        sampling: dict[str, Any] = {
+            key: value for key, value in options.items() if key not in ("stop", "ignore_eos")
+        }
+        _check_seed(options.get("seed"))
+        return Generation(
+            self._core,
+            list(prompts),
+            _core.SamplerOptions(logprobs=logprobs, **sampling),
+            max_tokens,
+            self._stop_tokens(options),
+        )
+
+    def _steps(self, generation: Generation, prompt_tokens: int) -> Iterator[list[GeneratedToken]]:
+        stats = Stats(load_seconds=self.last_stats.load_seconds, prompt_tokens=prompt_tokens)
+        self.last_stats = stats
+        while not generation.done:
+            start = time.perf_counter()
+            tokens = generation.step()
+            seconds = time.perf_counter() - start
+            if stats.prompt_seconds == 0:
+                stats = replace(stats, prompt_seconds=seconds)
+            else:
+                stats = replace(
+                    stats,
+                    decode_tokens=stats.decode_tokens + len(tokens),
+                    decode_seconds=stats.decode_seconds + seconds,
+                )
+            self.last_stats = stats
+            yield tokens
+
+    def _encode(self, prompt: Prompt) -> Sequence[int]:
+        if not isinstance(prompt, str):
+            return prompt
+        ids = self.tokenizer.encode(prompt)
+        if ids:
+            return ids
+        if self.tokenizer.bos_id is None:
+            raise Error("prompt: empty, and this tokenizer has no BOS token to start from")
+        return [self.tokenizer.bos_id]
+
+    def _text_after(self, prompt: Sequence[int], options: Options) -> CompletionText:
+        return CompletionText(self.tokenizer.stream(prompt), _stop_strings(options))
+
+    def _stop_tokens(self, options: Options) -> list[int]:
+        ids = [stop for stop in _stops(options) if not isinstance(stop, str)]
+        return ids if options.get("ignore_eos") else [*ids, *self.tokenizer.eos_ids]
+
+
+def load(
+    path: str | Path = "stories260K",
+    device: str = "auto",
+    dtype: str | None = None,
+    threads: int | None = None,
+) -> Model:
+    """Loads a bundled model by name, a Hugging Face directory, or a llama2.c `.bin`.
+
+    `dtype` is "fp32" or "fp16", by default the checkpoint's own width. `threads` can be chosen once
+    per process, before anything has run; by default it is the number of CPUs.
+    """
+    start = time.perf_counter()
+    if dtype not in (None, "fp16", "fp32"):
+        raise Error(f"dtype {dtype!r}: 'fp16' or 'fp32' is needed")
+    if threads is not None:
+        _use_threads(threads)
+    found = checkpoint.read(checkpoint.locate(path))
+    found.check(_expected_weights(found))
+    dtype = dtype or ("fp32" if found.dtype == "fp32" else "fp16")
+    core = LanguageModel(found.config, found.weights, dtype, device)
+    return Model(core, found, dtype, time.perf_counter() - start)
+
+
+def _expected_weights(found: checkpoint.Checkpoint) -> Mapping[str, tuple[int, ...]]:
+    try:
+        return _core.model_weights(found.config)
+    except Error as error:
+        raise Error(f"{found.path}: {error}") from error
+
+
+def _use_threads(threads: int) -> None:
+    """Sizes the process's thread pool, which is made when it is first asked for."""
+    os.environ["ORION_NUM_THREADS"] = str(threads)
+    if (running := _core.thread_count()) != threads:
+        raise Error(
+            f"threads={threads}: this process already runs {running}; "
+            "choose before the first model is loaded or program run"
+        )
+
+
+def _as_list(prompt: Prompt | Prompts) -> tuple[Prompts, bool]:
+    """A list of prompts, and whether there was just one."""
+    if isinstance(prompt, str):
+        return [prompt], True
+    if len(prompt) == 0:
+        raise Error("prompt: an empty list holds neither token ids nor prompts")
+    if all(isinstance(part, (int, np.integer)) for part in prompt):
+        return [prompt], True  # type: ignore[list-item]
+    return prompt, False  # type: ignore[return-value]
+
+
+def _stops(options: Options) -> list[Stop]:
+    stop = options.get("stop", ())
+    stops = [stop] if isinstance(stop, (str, int)) else list(stop)
+    if "" in stops:
+        raise Error("stop: an empty string would end every text before it begins")
+    return stops
+
+
+def _stop_strings(options: Options) -> list[str]:
+    return [stop for stop in _stops(options) if isinstance(stop, str)]
+
+
+def _check_seed(seed: int | None) -> None:
+    if seed is not None and not 0 <= seed < 2**64:
+        raise Error(f"seed is {seed}, from 0 to 2^64 - 1 is needed")

@@ -1,0 +1,217 @@
+#include "base/file.h"
+
+#include "orion/error.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <algorithm>
+#include <cassert>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+namespace orion {
+namespace {
+
+namespace fs = std::filesystem;
+
+[[noreturn]] void fail_with_errno(const fs::path& path, std::string_view what) {
+  const int code = errno;
+  fail(path.string(), ": cannot ", what, ": ", std::strerror(code));
+}
+
+// One call moves at most this much: macOS refuses sizes beyond an int.
+constexpr std::size_t largest_transfer = std::size_t{1} << 30U;
+
+// Closes on every way out.
+class Descriptor {
+ public:
+  explicit Descriptor(int value) : value_(value) {}
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  ~Descriptor() {
+    if (value_ >= 0) ::close(value_);
+  }
+  int get() const { return value_; }
+  int release() { return std::exchange(value_, -1); }
+
+ private:
+  int value_;
+};
+
+// Calls again what a signal interrupted.
+template <class Call>
+auto retried(Call call) {
+  auto result = call();
+  while (result < 0 && errno == EINTR) result = call();
+  return result;
+}
+
+int open_to_read(const fs::path& path) {
+  constexpr int flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK;  // a pipe is refused, not waited for
+  const int descriptor = retried([&] { return ::open(path.c_str(), flags); });
+  if (descriptor < 0) fail_with_errno(path, "open");
+  return descriptor;
+}
+
+struct stat status_of(int descriptor, const fs::path& path) {
+  struct stat status{};
+  if (::fstat(descriptor, &status) != 0) fail_with_errno(path, "read the status");
+  return status;
+}
+
+std::uint64_t regular_size(int descriptor, const fs::path& path) {
+  const struct stat status = status_of(descriptor, path);
+  if (!S_ISREG(status.st_mode)) fail(path.string(), ": not a regular file");
+  return static_cast<std::uint64_t>(status.st_size);
+}
+
+// To the medium, not only to the drive's cache.
+void flush(int descriptor, const fs::path& path) {
+#ifdef F_FULLFSYNC
+  if (::fcntl(descriptor, F_FULLFSYNC) == 0) return;
+#endif
+  if (retried([&] { return ::fsync(descriptor); }) != 0) fail_with_errno(path, "flush");
+}
+
+// A new name is durable once its directory is.
+void flush_directory(const fs::path& directory) {
+  const Descriptor opened(open_to_read(directory));
+  flush(opened.get(), directory);
+}
+
+// The file that `path` names, links followed.
+fs::path resolved(const fs::path& path) {
+  std::error_code error;
+  const fs::path real = fs::canonical(path, error);
+  return error ? path : real;
+}
+
+fs::path directory_of(const fs::path& path) {
+  return path.has_parent_path() ? path.parent_path() : fs::path(".");
+}
+
+// Whether the name still leads to the opened file: another writer may have moved or removed it while
+// we waited for the lock.
+bool is_at(int descriptor, const fs::path& path) {
+  struct stat named{};
+  const struct stat opened = status_of(descriptor, path);
+  return ::lstat(path.c_str(), &named) == 0 && named.st_dev == opened.st_dev && named.st_ino == opened.st_ino;
+}
+
+int open_locked(const fs::path& path) {
+  constexpr int flags = O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW;
+  constexpr mode_t mode = 0666;  // less the process's umask
+  while (true) {
+    Descriptor opened(retried([&] { return ::open(path.c_str(), flags, mode); }));
+    if (opened.get() < 0) fail_with_errno(path, "create");
+    if (retried([&] { return ::flock(opened.get(), LOCK_EX); }) != 0) fail_with_errno(path, "lock");
+    if (is_at(opened.get(), path)) return opened.release();
+  }
+}
+
+// Bytes the kernel copied for us; 0 if it cannot between these files.
+std::uint64_t copy_in_kernel([[maybe_unused]] int from, [[maybe_unused]] int to,
+                             [[maybe_unused]] std::uint64_t size) {
+  std::uint64_t copied = 0;
+#ifdef __linux__
+  while (copied < size) {
+    const ssize_t count = ::copy_file_range(from, nullptr, to, nullptr, size - copied, 0);
+    if (count <= 0) break;
+    copied += static_cast<std::uint64_t>(count);
+  }
+#endif
+  return copied;
+}
+
+}  // namespace
+
+MappedFile::MappedFile(const fs::path& path) {
+  const Descriptor opened(open_to_read(path));
+  const auto size = static_cast<std::size_t>(regular_size(opened.get(), path));
+  if (size == 0) return;
+  void* memory = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, opened.get(), 0);
+  if (memory == MAP_FAILED) fail_with_errno(path, "map");
+  owner_ =
+      std::shared_ptr<const void>(memory, [size](const void* p) { ::munmap(const_cast<void*>(p), size); });
+  bytes_ = {static_cast<const std::byte*>(memory), size};
+}
+
+ReplacedFile::ReplacedFile(const fs::path& path) : path_(resolved(path)) {
+  if (!path_.has_filename()) fail(path.string(), ": a file name is needed");
+  next_ = directory_of(path_) / ("." + path_.filename().string() + ".new");
+  descriptor_ = open_locked(next_);
+  struct stat old{};
+  const bool keeps_mode = ::stat(path_.c_str(), &old) == 0;
+  if (::ftruncate(descriptor_, 0) != 0 ||
+      (keeps_mode && ::fchmod(descriptor_, static_cast<mode_t>(old.st_mode & 07777U)) != 0)) {
+    const Descriptor closed(descriptor_);
+    fail_with_errno(next_, "prepare");
+  }
+}
+
+ReplacedFile::~ReplacedFile() {
+  if (!committed_) ::unlink(next_.c_str());
+  ::close(descriptor_);
+}
+
+void ReplacedFile::write(std::span<const std::byte> bytes) {
+  write_at(size_, bytes);
+}
+
+void ReplacedFile::write_at(std::uint64_t offset, std::span<const std::byte> bytes) {
+  while (!bytes.empty()) {
+    const ssize_t count = retried([&] {
+      return ::pwrite(descriptor_, bytes.data(), std::min(bytes.size(), largest_transfer),
+                      static_cast<off_t>(offset));
+    });
+    if (count < 0) fail_with_errno(path_, "write");
+    offset += static_cast<std::uint64_t>(count);
+    bytes = bytes.subspan(static_cast<std::size_t>(count));
+    size_ = std::max(size_, offset);
+  }
+}
+
+void ReplacedFile::start_from(const fs::path& source) {
+  assert(size_ == 0);
+  const Descriptor opened(open_to_read(source));
+  const std::uint64_t size = regular_size(opened.get(), source);
+  size_ = copy_in_kernel(opened.get(), descriptor_, size);
+  if (size_ < size) write(MappedFile(source).bytes().subspan(static_cast<std::size_t>(size_)));
+}
+
+void ReplacedFile::read_at(std::uint64_t offset, std::span<std::byte> bytes) const {
+  while (!bytes.empty()) {
+    const ssize_t count = retried([&] {
+      return ::pread(descriptor_, bytes.data(), std::min(bytes.size(), largest_transfer),
+                     static_cast<off_t>(offset));
+    });
+    if (count < 0) fail_with_errno(next_, "read back");
+    if (count == 0) fail(next_.string(), ": ends before byte ", offset);
+    offset += static_cast<std::uint64_t>(count);
+    bytes = bytes.subspan(static_cast<std::size_t>(count));
+  }
+}
+
+void ReplacedFile::commit() {
+  flush(descriptor_, next_);
+  if (::rename(next_.c_str(), path_.c_str()) != 0) fail_with_errno(path_, "replace");
+  committed_ = true;
+  flush_directory(directory_of(path_));
+}
+
+void replace_file(const fs::path& path, std::string_view content) {
+  ReplacedFile file(path);
+  file.write(std::as_bytes(std::span(content)));
+  file.commit();
+}
+
+std::string read_file(const fs::path& path) {
+  const MappedFile file(path);
+  return {reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()};
+}
+
+}  // namespace orion

@@ -1,0 +1,31 @@
+#include "cpu/device.h"
+
+#include "cpu/program.h"
+#include "orion/error.h"
+
+namespace orion::cpu {
+namespace {
+
+class CpuDevice final : public Device {
+ public:
+  std::string_view name() const override { return "cpu"; }
+
+  std::shared_ptr<DeviceWeights> load(const TensorMap& weights) override {
+    return std::make_shared<CpuWeights>(weights);
+  }
+
+  std::unique_ptr<Program> compile(const Graph& graph, std::shared_ptr<DeviceWeights> weights) override {
+    auto own = std::dynamic_pointer_cast<CpuWeights>(std::move(weights));
+    if (own == nullptr) fail("compile: the weights were loaded on another device than cpu");
+    return std::make_unique<CpuProgram>(make_plan(graph, std::move(own)), shared_pool());
+  }
+};
+
+}  // namespace
+
+Device& cpu_device() {
+  static CpuDevice device;
+  return device;
+}
+
+}  // namespace orion::cpu

@@ -1,0 +1,94 @@
+// What each instruction set provides: the single-threaded pieces the entry points of kernels.h are put
+// together from. Ranges [begin, end) are parts of a split over threads.
+#pragma once
+
+#include "cpu/kernels.h"
+
+namespace orion::cpu {
+
+/// Inputs multiplied before the sums go to memory: a block of a panel stays in the first-level cache.
+inline constexpr std::int64_t k_block = 256;
+
+/// Columns [0, width) of a matrix (K, width): the right operand of a product, at most one panel wide.
+struct Columns {
+  const void* data = nullptr;
+  DType dtype = DType::fp32;
+  std::int64_t row = panel_width;
+  std::int64_t col = 1;
+  std::int64_t width = panel_width;
+};
+
+/// c (rows, panel_width) = a (rows, K) b (K, panel_width); columns beyond b.width are unspecified.
+struct ProductPart {
+  const float* a = nullptr;  // as pack_rows leaves it
+  std::int64_t rows = 0;
+  std::int64_t k = 0;
+  Columns b;
+  float* wide = nullptr;  // scratch (k_block, panel_width)
+  float* c = nullptr;     // scratch and result
+};
+
+/// Rows [first, first + rows) and columns [n, n + width) of a result, on their way to memory.
+struct StorePart {
+  float* c = nullptr;  // (rows, panel_width)
+  std::int64_t first = 0, rows = 0;
+  std::int64_t n = 0, width = 0;
+  float* y = nullptr;
+  std::int64_t y_row = 0, y_col = 1;
+  Epilogue epilogue;
+};
+
+/// Up to `query_block` queries of one head.
+struct AttentionPart {
+  const AttentionCall* call = nullptr;
+  std::int64_t batch = 0, head = 0;
+  std::int64_t first = 0, count = 0;  // queries
+  std::byte* scratch = nullptr;
+};
+
+struct Kernels {
+  std::string_view name;
+  std::int64_t tile_rows;  // rows of A in a register tile
+
+  void (*linear_vectors)(const LinearCall&, std::int64_t begin, std::int64_t end);  // panels; M <= 4
+  /// x (rows, K) -> [ceil(rows / tile_rows)][K][tile_rows], tiles begin to end; rows missing in the last
+  /// tile are left as they are.
+  void (*pack_rows)(const float* x, std::int64_t row, std::int64_t col, std::int64_t rows, std::int64_t k,
+                    float* to, std::int64_t begin, std::int64_t end);
+  void (*multiply)(const ProductPart&);
+  void (*store)(const StorePart&);
+
+  void (*attend)(const AttentionPart&);
+  std::size_t (*attend_scratch)(const AttentionCall&);
+  void (*attend_few)(const AttentionPart&);  // the same for a handful of queries, without scratch
+
+  void (*pack_panels)(const MatrixView&, const Panels&, std::int64_t begin, std::int64_t end);
+  void (*widen)(const std::uint16_t*, float*, std::int64_t count);
+  void (*narrow)(const float*, std::uint16_t*, std::int64_t count);
+  void (*layer_norm)(const RowsCall&, std::int64_t begin, std::int64_t end);
+  void (*rms_norm)(const RowsCall&, std::int64_t begin, std::int64_t end);
+  void (*softmax)(const RowsCall&, std::int64_t begin, std::int64_t end);
+  std::int64_t (*argmax)(const float*, std::int64_t count);
+  void (*rope)(const RopeCall&, std::int64_t begin, std::int64_t end);  // of B * H * T vectors
+  void (*unary)(const UnaryCall&, std::int64_t begin, std::int64_t end);
+  void (*binary)(const BinaryCall&, std::int64_t begin, std::int64_t end);  // rows
+};
+
+/// Queries that share one packing of the keys.
+inline constexpr std::int64_t query_block = 256;
+
+extern const Kernels portable_kernels;
+extern const Kernels avx2_kernels;    // x86-64 only
+extern const Kernels avx512_kernels;  // x86-64 only
+extern const Kernels neon_kernels;    // aarch64 only
+
+/// The instruction sets this machine can run, best first.
+std::span<const Kernels* const> supported_kernels();
+/// The one of that name, or the best for an empty name; Error listing the supported ones if not among them.
+const Kernels& find_kernels(std::string_view name);
+/// The ones in use, chosen at first call.
+const Kernels& kernels();
+/// Replaces that choice, so that tests and benchmarks can go through them all in one process.
+void use_kernels(const Kernels& set);
+
+}  // namespace orion::cpu

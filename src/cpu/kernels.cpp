@@ -1,0 +1,377 @@
+// The entry points of kernels.h: work divided over threads, scratch memory handed out.
+#include "cpu/kernels.h"
+
+#include "base/f16.h"
+#include "cpu/kernel_table.h"
+#include "orion/error.h"
+
+#include <algorithm>
+
+namespace orion::cpu {
+namespace {
+
+constexpr std::int64_t few_rows = 4;     // up to these the weights are streamed, not multiplied in blocks
+constexpr std::int64_t few_queries = 8;  // up to these each query goes through the keys on its own
+constexpr std::int64_t elements_at_once = 4096;  // below these a second thread does not pay
+
+std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
+  return (a + b - 1) / b;
+}
+
+/// Splits `items` evenly; `body(worker, begin, end)` may use memory that belongs to `worker`.
+template <class Body>
+void each_worker(ThreadPool& pool, std::int64_t workers, std::int64_t items, const Body& body) {
+  workers = std::min(workers, items);
+  pool.split(workers, 1, [&](std::int64_t first, std::int64_t last) {
+    for (std::int64_t w = first; w < last; ++w) body(w, items * w / workers, items * (w + 1) / workers);
+  });
+}
+
+// -- scratch memory -------------------------------------------------------------------------------
+
+constexpr std::size_t alignment = 64;
+
+std::size_t aligned(std::size_t bytes) {
+  return (bytes + alignment - 1) / alignment * alignment;
+}
+
+std::size_t floats(std::int64_t count) {
+  return aligned(static_cast<std::size_t>(count) * sizeof(float));
+}
+
+class Scratch {
+ public:
+  Scratch(std::string_view kernel, std::span<std::byte> memory) : kernel_(kernel), memory_(memory) {
+    const auto address = reinterpret_cast<std::uintptr_t>(memory.data());
+    skip(aligned(address) - address);
+  }
+  std::byte* take(std::size_t bytes) {
+    std::byte* piece = memory_.data();
+    skip(bytes);
+    return piece;
+  }
+  float* take_floats(std::int64_t count) { return reinterpret_cast<float*>(take(floats(count))); }
+
+ private:
+  void skip(std::size_t bytes) {
+    if (bytes > memory_.size())
+      fail(kernel_, ": the scratch memory is too small: size it with ", kernel_,
+           "_scratch for as many threads");
+    memory_ = memory_.subspan(bytes);
+  }
+
+  std::string_view kernel_;
+  std::span<std::byte> memory_;
+};
+
+// -- matrix products ------------------------------------------------------------------------------
+
+/// y (M, N) = epilogue(a b), b (K, N) either panels or strided.
+struct Product {
+  std::int64_t m, n, k;
+  const float* a;
+  std::int64_t a_row, a_col;
+  Columns b;             // the first panel
+  std::int64_t b_panel;  // elements to the next one
+  float* y;
+  std::int64_t y_row, y_col;
+  Epilogue epilogue;
+
+  std::int64_t panels() const { return ceil_div(n, panel_width); }
+  Columns columns(std::int64_t panel) const {
+    Columns part = b;
+    part.data = static_cast<const std::byte*>(b.data) +
+                panel * b_panel * static_cast<std::int64_t>(dtype_size(b.dtype));
+    part.width = std::min(b.width, n - panel * panel_width);
+    return part;
+  }
+};
+
+/// Rows multiplied by one packing of a: whole tiles, about 200.
+std::int64_t rows_at_once(std::int64_t m) {
+  const std::int64_t tile = kernels().tile_rows;
+  return std::min(200 / tile * tile, ceil_div(m, tile) * tile);
+}
+
+struct ProductMemory {
+  float* a;     // (rows_at_once, K) packed
+  float* wide;  // (workers, k_block, panel_width)
+  float* c;     // (workers, rows_at_once, panel_width)
+  static std::size_t bytes(std::int64_t m, std::int64_t k, std::int64_t workers) {
+    return floats(rows_at_once(m) * k) + floats(workers * k_block * panel_width) +
+           floats(workers * rows_at_once(m) * panel_width);
+  }
+  ProductMemory(Scratch& scratch, const Product& p, std::int64_t workers)
+      : a(scratch.take_floats(rows_at_once(p.m) * p.k)),
+        wide(scratch.take_floats(workers * k_block * panel_width)),
+        c(scratch.take_floats(workers * rows_at_once(p.m) * panel_width)) {}
+};
+
+/// Rows [first, first + rows) of the product. Work is handed out as (panel, group of tiles), enough
+/// pieces for all workers; an element is computed the same way whatever its group.
+void multiply_rows(ThreadPool& pool, std::int64_t workers, const Product& p, const ProductMemory& memory,
+                   std::int64_t first, std::int64_t rows) {
+  const Kernels& isa = kernels();
+  const std::int64_t tiles = ceil_div(rows, isa.tile_rows);
+  const float* a = p.a + first * p.a_row;
+  each_worker(pool, workers, tiles, [&](std::int64_t, std::int64_t begin, std::int64_t end) {
+    isa.pack_rows(a, p.a_row, p.a_col, rows, p.k, memory.a, begin, end);
+  });
+  const std::int64_t groups = std::min(tiles, ceil_div(workers == 1 ? 1 : 4 * workers, p.panels()));
+  each_worker(pool, workers, p.panels() * groups, [&](std::int64_t w, std::int64_t begin, std::int64_t end) {
+    float* wide = memory.wide + w * k_block * panel_width;
+    float* c = memory.c + w * rows_at_once(p.m) * panel_width;
+    for (std::int64_t item = begin; item < end; ++item) {
+      const std::int64_t panel = item / groups;
+      const std::int64_t from = tiles * (item % groups) / groups * isa.tile_rows;
+      const std::int64_t to = std::min(rows, tiles * (item % groups + 1) / groups * isa.tile_rows);
+      const Columns b = p.columns(panel);
+      isa.multiply({memory.a + from * p.k, to - from, p.k, b, wide, c});
+      isa.store(
+          {c, first + from, to - from, panel * panel_width, b.width, p.y, p.y_row, p.y_col, p.epilogue});
+    }
+  });
+}
+
+void multiply(ThreadPool& pool, std::int64_t workers, const Product& p, Scratch scratch) {
+  const ProductMemory memory(scratch, p, workers);
+  const std::int64_t step = rows_at_once(p.m);
+  for (std::int64_t first = 0; first < p.m; first += step)
+    multiply_rows(pool, workers, p, memory, first, std::min(step, p.m - first));
+}
+
+Product product_of(const LinearCall& c) {
+  const std::int64_t width = std::min(panel_width, c.w.n);
+  return {c.m,
+          c.w.n,
+          c.w.k,
+          c.x,
+          c.x_row,
+          c.x_col,
+          {c.w.data, c.w.dtype, panel_width, 1, width},
+          panel_width * c.w.k,
+          c.y,
+          c.y_row,
+          c.y_col,
+          c.epilogue};
+}
+
+Product product_of(const GemmCall& c) {
+  const std::int64_t width = std::min(panel_width, c.n);
+  return {c.m,
+          c.n,
+          c.k,
+          c.a,
+          c.a_row,
+          c.a_col,
+          {c.b, DType::fp32, c.b_row, c.b_col, width},
+          panel_width * c.b_col,
+          c.c,
+          c.c_row,
+          c.c_col,
+          {}};
+}
+
+/// The same call with its rows side by side in memory.
+LinearCall with_dense_rows(const LinearCall& call, float* memory) {
+  LinearCall dense = call;
+  for (std::int64_t m = 0; m < call.m; ++m)
+    for (std::int64_t k = 0; k < call.w.k; ++k)
+      memory[m * call.w.k + k] = call.x[m * call.x_row + k * call.x_col];
+  dense.x = memory;
+  dense.x_row = call.w.k;
+  dense.x_col = 1;
+  return dense;
+}
+
+}  // namespace
+
+std::size_t linear_scratch(const LinearCall& call, int threads) {
+  if (call.m > few_rows) return alignment + ProductMemory::bytes(call.m, call.w.k, threads);
+  return call.x_col == 1 ? 0 : alignment + floats(call.m * call.w.k);
+}
+
+void linear(ThreadPool& pool, const LinearCall& call, std::span<std::byte> scratch) {
+  if (call.m > few_rows) return multiply(pool, pool.size(), product_of(call), Scratch("linear", scratch));
+  const LinearCall dense =
+      call.x_col == 1 ? call
+                      : with_dense_rows(call, Scratch("linear", scratch).take_floats(call.m * call.w.k));
+  const std::int64_t grain = ceil_div(elements_at_once, panel_width * call.w.k);
+  pool.split(call.w.count(), grain,
+             [&](std::int64_t begin, std::int64_t end) { kernels().linear_vectors(dense, begin, end); });
+}
+
+std::size_t gemm_scratch(const GemmCall& call, int threads) {
+  return alignment + static_cast<std::size_t>(threads) * ProductMemory::bytes(call.m, call.k, 1);
+}
+
+void gemm(ThreadPool& pool, const GemmCall& call, std::span<std::byte> scratch) {
+  multiply(pool, pool.size(), product_of(call), Scratch("gemm", scratch));
+}
+
+void gemm(ThreadPool& pool, std::span<const GemmCall> calls, std::span<std::byte> scratch) {
+  const auto count = static_cast<std::int64_t>(calls.size());
+  if (count < pool.size()) {
+    for (const GemmCall& call : calls) gemm(pool, call, scratch);
+    return;
+  }
+  const std::int64_t workers = pool.size();
+  const std::size_t bytes = ProductMemory::bytes(calls[0].m, calls[0].k, 1);
+  std::byte* memory = Scratch("gemm", scratch).take(bytes * static_cast<std::size_t>(workers));
+  each_worker(pool, workers, count, [&](std::int64_t w, std::int64_t begin, std::int64_t end) {
+    const std::span own(memory + static_cast<std::size_t>(w) * bytes, bytes);
+    for (std::int64_t i = begin; i < end; ++i)
+      multiply(pool, 1, product_of(calls[static_cast<std::size_t>(i)]), Scratch("gemm", own));
+  });
+}
+
+// -- attention ------------------------------------------------------------------------------------
+
+std::size_t attention_scratch(const AttentionCall& call, int threads) {
+  if (call.t <= few_queries) return 0;
+  return alignment + static_cast<std::size_t>(threads) * aligned(kernels().attend_scratch(call));
+}
+
+void attention(ThreadPool& pool, const AttentionCall& call, std::span<std::byte> scratch) {
+  const Kernels& isa = kernels();
+  if (call.t <= few_queries) {
+    pool.split(call.b * call.h * call.t, 1, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i) {
+        const std::int64_t head = i / call.t;
+        isa.attend_few({&call, head / call.h, head % call.h, i % call.t, 1, nullptr});
+      }
+    });
+    return;
+  }
+  const std::int64_t workers = pool.size();
+  const std::size_t bytes = aligned(isa.attend_scratch(call));
+  std::byte* memory = Scratch("attention", scratch).take(bytes * static_cast<std::size_t>(workers));
+  const std::int64_t blocks = ceil_div(call.t, query_block);
+  each_worker(
+      pool, workers, call.b * call.h * blocks, [&](std::int64_t w, std::int64_t begin, std::int64_t end) {
+        for (std::int64_t i = begin; i < end; ++i) {
+          const std::int64_t head = i / blocks;
+          const std::int64_t first = i % blocks * query_block;
+          isa.attend({&call, head / call.h, head % call.h, first, std::min(query_block, call.t - first),
+                      memory + static_cast<std::size_t>(w) * bytes});
+        }
+      });
+}
+
+// -- constant matrices ----------------------------------------------------------------------------
+
+void pack_panels(ThreadPool& pool, const MatrixView& from, const Panels& panels) {
+  pool.split(panels.count(), 1,
+             [&](std::int64_t begin, std::int64_t end) { kernels().pack_panels(from, panels, begin, end); });
+}
+
+namespace {
+
+float read_element(const void* data, DType dtype, std::int64_t at) {
+  return dtype == DType::fp16 ? half_to_float(static_cast<const std::uint16_t*>(data)[at])
+                              : static_cast<const float*>(data)[at];
+}
+
+void write_element(void* data, DType dtype, std::int64_t at, float value) {
+  if (dtype == DType::fp16)
+    static_cast<std::uint16_t*>(data)[at] = float_to_half(value);
+  else
+    static_cast<float*>(data)[at] = value;
+}
+
+std::int64_t panel_element(const Panels& panels, std::int64_t n, std::int64_t k) {
+  return (n / panel_width * panels.k + k) * panel_width + n % panel_width;
+}
+
+void check_ids(std::span<const std::int32_t> ids, std::int64_t n) {
+  for (std::size_t i = 0; i < ids.size(); ++i)
+    if (ids[i] < 0 || ids[i] >= n)
+      fail("gather: index ", ids[i], " at position ", i, " is outside the table of ", n, " rows");
+}
+
+}  // namespace
+
+void unpack_panels(ThreadPool& pool, const Panels& panels, const MatrixView& to) {
+  pool.split(panels.n, panel_width, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t n = begin; n < end; ++n)
+      for (std::int64_t k = 0; k < panels.k; ++k)
+        write_element(const_cast<void*>(to.data), to.dtype, n * to.row + k * to.col,
+                      read_element(panels.data, panels.dtype, panel_element(panels, n, k)));
+  });
+}
+
+void gather_rows(ThreadPool& pool, const Panels& table, std::span<const std::int32_t> ids, float* y) {
+  check_ids(ids, table.n);
+  pool.split(static_cast<std::int64_t>(ids.size()), 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i)
+      for (std::int64_t k = 0; k < table.k; ++k)
+        y[i * table.k + k] =
+            read_element(table.data, table.dtype, panel_element(table, ids[static_cast<std::size_t>(i)], k));
+  });
+}
+
+void gather_rows(ThreadPool& pool, const MatrixView& table, std::int64_t n, std::int64_t k,
+                 std::span<const std::int32_t> ids, float* y) {
+  check_ids(ids, n);
+  pool.split(static_cast<std::int64_t>(ids.size()), 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i)
+      for (std::int64_t j = 0; j < k; ++j)
+        y[i * k + j] = read_element(table.data, table.dtype,
+                                    ids[static_cast<std::size_t>(i)] * table.row + j * table.col);
+  });
+}
+
+void widen(ThreadPool& pool, const std::uint16_t* from, float* to, std::int64_t count) {
+  pool.split(count, elements_at_once, [&](std::int64_t begin, std::int64_t end) {
+    kernels().widen(from + begin, to + begin, end - begin);
+  });
+}
+
+void narrow(ThreadPool& pool, const float* from, std::uint16_t* to, std::int64_t count) {
+  pool.split(count, elements_at_once, [&](std::int64_t begin, std::int64_t end) {
+    kernels().narrow(from + begin, to + begin, end - begin);
+  });
+}
+
+// -- rows and elements ----------------------------------------------------------------------------
+
+namespace {
+
+template <class Call>
+void split_rows(ThreadPool& pool, const Call& call, std::int64_t rows, std::int64_t cols,
+                void (*kernel)(const Call&, std::int64_t, std::int64_t)) {
+  pool.split(rows, ceil_div(elements_at_once, cols),
+             [&](std::int64_t begin, std::int64_t end) { kernel(call, begin, end); });
+}
+
+}  // namespace
+
+void layer_norm(ThreadPool& pool, const RowsCall& call) {
+  split_rows(pool, call, call.rows, call.cols, kernels().layer_norm);
+}
+
+void rms_norm(ThreadPool& pool, const RowsCall& call) {
+  split_rows(pool, call, call.rows, call.cols, kernels().rms_norm);
+}
+
+void softmax(ThreadPool& pool, const RowsCall& call) {
+  split_rows(pool, call, call.rows, call.cols, kernels().softmax);
+}
+
+std::int64_t argmax(const float* x, std::int64_t count) {
+  return kernels().argmax(x, count);
+}
+
+void rope(ThreadPool& pool, const RopeCall& call) {
+  split_rows(pool, call, call.b * call.h * call.t, call.d, kernels().rope);
+}
+
+void unary(ThreadPool& pool, const UnaryCall& call) {
+  split_rows(pool, call, call.count, 1, kernels().unary);
+}
+
+void binary(ThreadPool& pool, const BinaryCall& call) {
+  split_rows(pool, call, call.rows, call.cols, kernels().binary);
+}
+
+}  // namespace orion::cpu

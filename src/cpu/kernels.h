@@ -1,0 +1,229 @@
+// The CPU device's fast kernels: one source (kernels_*.h templates over a vector type) compiled once per
+// instruction set.
+//
+// Shapes in comments: M rows of activations, N outputs, K inputs; B batch, H heads, G key/value heads,
+// T queries, S keys, D head size. All activations are fp32 and row-major unless strides are given.
+// Strides count elements. Nothing here allocates: kernels that need memory say how much (`..._scratch`)
+// and take it. No result depends on the number of threads. Kernels trust their calls: sizes are at
+// least 1 and memory is as large as they say; the planner sees to that.
+#pragma once
+
+#include "base/threads.h"
+#include "orion/tensor.h"
+
+#include <cstdint>
+#include <span>
+
+namespace orion::cpu {
+
+// -- constant matrices ----------------------------------------------------------------------------
+
+/// Constant matrices are stored for the multiply-add units: panels of `panel_width` outputs, the inputs
+/// running slowest inside a panel, [ceil(N / panel_width)][K][panel_width], padded with zeros. One
+/// layout serves matrix-vector (stream a panel, broadcast x[k]) and matrix-matrix (a panel is the packed
+/// B operand).
+inline constexpr std::int64_t panel_width = 32;
+
+struct Panels {
+  const void* data = nullptr;
+  DType dtype = DType::fp32;  // fp32 or fp16
+  std::int64_t n = 0;
+  std::int64_t k = 0;
+
+  std::int64_t count() const { return (n + panel_width - 1) / panel_width; }
+  std::size_t bytes() const {
+    return static_cast<std::size_t>(count() * panel_width * k) * dtype_size(dtype);
+  }
+};
+
+/// A matrix (N, K) in memory: element (n, k) at n * row + k * col.
+struct MatrixView {
+  const void* data = nullptr;
+  DType dtype = DType::fp32;  // fp32 or fp16
+  std::int64_t row = 0;
+  std::int64_t col = 1;
+};
+
+/// Fills `panels.data` (which must be writable, `panels.bytes()` large) from a matrix (N, K).
+void pack_panels(ThreadPool& pool, const MatrixView& from, const Panels& panels);
+/// Writes the panels as the matrix (N, K) that `to` describes; `to.data` must be writable.
+void unpack_panels(ThreadPool& pool, const Panels& panels, const MatrixView& to);
+
+/// y (count, K) = rows `ids` of a table (N, K). Error naming the first id outside [0, N).
+void gather_rows(ThreadPool& pool, const Panels& table, std::span<const std::int32_t> ids, float* y);
+/// The same from a plain matrix with n rows of k elements.
+void gather_rows(ThreadPool& pool, const MatrixView& table, std::int64_t n, std::int64_t k,
+                 std::span<const std::int32_t> ids, float* y);
+
+/// Bulk conversion between fp32 and fp16 bit patterns (to fp16: nearest even, infinity beyond the range).
+void widen(ThreadPool& pool, const std::uint16_t* from, float* to, std::int64_t count);
+void narrow(ThreadPool& pool, const float* from, std::uint16_t* to, std::int64_t count);
+
+// -- matrix products ------------------------------------------------------------------------------
+
+enum class Activation : std::uint8_t { none, relu, silu, gelu_erf, gelu_tanh, gelu_sigmoid, sigmoid, tanh };
+
+/// What happens to y = x W^T before it is stored: y += bias; y = activation(y); y *= factor; y += residual.
+struct Epilogue {
+  const float* bias = nullptr;  // (N,)
+  Activation activation = Activation::none;
+  const float* factor = nullptr;    // same layout as y
+  const float* residual = nullptr;  // same layout as y; may be y itself
+};
+
+struct LinearCall {
+  const float* x = nullptr;  // (M, K): element (m, k) at m * x_row + k * x_col
+  std::int64_t m = 0;
+  std::int64_t x_row = 0;
+  std::int64_t x_col = 1;
+  Panels w;
+  float* y = nullptr;  // (M, N): element (m, n) at m * y_row + n * y_col; must not overlap x
+  std::int64_t y_row = 0;
+  std::int64_t y_col = 1;
+  Epilogue epilogue;
+};
+
+/// y = epilogue(x W^T). Up to four rows stream W once at memory speed; more are multiplied in blocks.
+void linear(ThreadPool& pool, const LinearCall& call, std::span<std::byte> scratch);
+std::size_t linear_scratch(const LinearCall& call, int threads);
+
+/// C (M, N) = A (M, K) B (K, N), every operand with arbitrary strides.
+struct GemmCall {
+  std::int64_t m = 0, n = 0, k = 0;
+  const float* a = nullptr;
+  std::int64_t a_row = 0, a_col = 1;
+  const float* b = nullptr;
+  std::int64_t b_row = 0, b_col = 1;
+  float* c = nullptr;
+  std::int64_t c_row = 0, c_col = 1;
+};
+
+void gemm(ThreadPool& pool, const GemmCall& call, std::span<std::byte> scratch);
+std::size_t gemm_scratch(const GemmCall& call, int threads);
+/// Independent products of one size (M, N, K), for example one per head. Needs the scratch of one call.
+void gemm(ThreadPool& pool, std::span<const GemmCall> calls, std::span<std::byte> scratch);
+
+// -- attention ------------------------------------------------------------------------------------
+
+/// softmax(q k^T * scale + mask) v without storing the scores. q (B, H, T, D), k (B, G, S, D),
+/// v (B, G, S, Dv), y (B, H, T, Dv), each dense. Head h reads key/value head h / (H / G). Keys that no
+/// query of a call sees are not read. A query that sees no key gives NaN, as the softmax of nothing but
+/// -infinity does.
+struct AttentionCall {
+  const float* q = nullptr;
+  const void* k = nullptr;  // kv_dtype: fp32 or fp16
+  const void* v = nullptr;
+  DType kv_dtype = DType::fp32;
+  float* y = nullptr;
+  std::int64_t b = 0, h = 0, g = 0, t = 0, s = 0, d = 0, dv = 0;
+  float scale = 1.0F;
+  bool causal = false;                     // query i sees keys j <= i (position: j <= position[b] + i)
+  const std::int32_t* position = nullptr;  // (B,): implies causal, counted from there
+  const float* mask = nullptr;             // added to the scores; strides below, 0 where it broadcasts
+  std::int64_t mask_b = 0, mask_h = 0, mask_t = 0, mask_s = 0;
+
+  /// One past the last key that query i of batch b sees.
+  std::int64_t visible(std::int64_t batch, std::int64_t i) const {
+    if (!causal && position == nullptr) return s;
+    const std::int64_t end = i + 1 + (position == nullptr ? 0 : position[batch]);
+    return end < 0 ? 0 : end < s ? end : s;
+  }
+};
+
+void attention(ThreadPool& pool, const AttentionCall& call, std::span<std::byte> scratch);
+std::size_t attention_scratch(const AttentionCall& call, int threads);
+
+// -- rows -----------------------------------------------------------------------------------------
+
+/// Independent dense rows, x and y (rows, cols); y may be x.
+struct RowsCall {
+  const float* x = nullptr;
+  float* y = nullptr;
+  std::int64_t rows = 0;
+  std::int64_t cols = 0;
+  const float* gamma = nullptr;  // (cols,), multiplied after normalising; null: 1
+  const float* beta = nullptr;   // (cols,), added last; null: 0
+  float epsilon = 0.0F;
+};
+
+/// (x - mean) / sqrt(variance + epsilon) * gamma + beta; the variance from the deviations, in a second pass.
+void layer_norm(ThreadPool& pool, const RowsCall& call);
+/// x / sqrt(mean(x^2) + epsilon) * gamma + beta
+void rms_norm(ThreadPool& pool, const RowsCall& call);
+/// exp(x - max) / sum; gamma, beta and epsilon are not used.
+void softmax(ThreadPool& pool, const RowsCall& call);
+/// Index of the largest element, the first one if several are; the first NaN if there is one.
+std::int64_t argmax(const float* x, std::int64_t count);
+
+/// Rotates pairs of each vector of x (B, H, T, D) by the angles whose cosines and sines are given:
+/// (u, v) -> (u cos - v sin, v cos + u sin). x and y have their D elements side by side; y may be x.
+struct RopeCall {
+  const float* x = nullptr;
+  float* y = nullptr;
+  std::int64_t b = 0, h = 0, t = 0, d = 0;
+  std::int64_t x_b = 0, x_h = 0, x_t = 0;
+  std::int64_t y_b = 0, y_h = 0, y_t = 0;
+  const float* cos = nullptr;  // angle i of token t of batch b at b * table_b + t * table_t + i
+  const float* sin = nullptr;
+  std::int64_t table_b = 0, table_t = 0;
+  bool full_table = false;   // D entries, one per element, instead of D / 2, one per pair
+  bool interleaved = false;  // pairs (2i, 2i + 1) instead of (i, i + D / 2)
+};
+
+void rope(ThreadPool& pool, const RopeCall& call);
+
+// -- elements -------------------------------------------------------------------------------------
+
+enum class Unary : std::uint8_t {
+  relu,
+  silu,
+  gelu_erf,
+  gelu_tanh,
+  gelu_sigmoid,
+  sigmoid,
+  tanh,
+  exp,
+  log,
+  sqrt,
+  rsqrt,
+  erf,
+  neg,
+  abs,
+  square,
+  clip
+};
+
+struct UnaryCall {
+  Unary op = Unary::relu;
+  const float* x = nullptr;
+  float* y = nullptr;  // may be x
+  std::int64_t count = 0;
+  float alpha = 0.0F;  // log, rsqrt: added to x first; clip: the least result
+  float beta = 0.0F;   // clip: the greatest result
+};
+
+void unary(ThreadPool& pool, const UnaryCall& call);
+
+enum class Binary : std::uint8_t { add, sub, mul, real_div, maximum, minimum, pow };
+
+/// y (rows, cols), dense, = a op b. An operand's row stride is arbitrary (0 repeats one row); its column
+/// stride is 1, or 0 for one value per row: same shape, scalar, row vector and column all fit.
+struct BinaryCall {
+  Binary op = Binary::add;
+  const float* a = nullptr;
+  const float* b = nullptr;
+  float* y = nullptr;  // may be an operand of the same shape
+  std::int64_t rows = 0, cols = 0;
+  std::int64_t a_row = 0, a_col = 1;
+  std::int64_t b_row = 0, b_col = 1;
+};
+
+void binary(ThreadPool& pool, const BinaryCall& call);
+
+// -- choice of instruction set --------------------------------------------------------------------
+
+/// The instruction set in use: "portable", "avx2", "avx512" or "neon". The best this machine has, unless
+/// the environment variable ORION_ISA names a lesser one; Error if it names one unknown or absent here.
+std::string_view isa_name();
+
+}  // namespace orion::cpu

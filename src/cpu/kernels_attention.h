@@ -1,0 +1,376 @@
+// Attention for a vector type V with a streaming softmax: keys come in blocks, and each query keeps the
+// largest score so far, the sum of exp(score - largest) and the weighted sum of values, rescaled when a
+// larger score turns up.
+//
+// Many queries: scores are computed transposed, S^T (keys, queries) = K Q^T, queries side by side in a
+// panel. Maxima and sums then run down the columns without crossing lanes, and exp(S^T) is at once the
+// packed left operand of the product with the values.
+#pragma once
+
+#include "cpu/kernels_matmul.h"
+#include "cpu/kernels_panels.h"
+
+namespace orion::cpu {
+
+/// Keys per block, a whole number of register tiles.
+template <class V>
+inline constexpr std::int64_t key_block = (64 + V::tile_rows - 1) / V::tile_rows * V::tile_rows;
+
+constexpr std::int64_t least(std::int64_t a, std::int64_t b) {
+  return a < b ? a : b;
+}
+constexpr std::int64_t whole_panels(std::int64_t n) {
+  return (n + panel_width - 1) / panel_width * panel_width;
+}
+
+template <class T>
+const T* cache_of(const void* cache, const AttentionPart& part, std::int64_t size) {
+  const AttentionCall& call = *part.call;
+  const std::int64_t group = part.head / (call.h / call.g);
+  return static_cast<const T*>(cache) + (part.batch * call.g + group) * call.s * size;
+}
+
+inline std::int64_t query_row(const AttentionPart& part, std::int64_t query) {
+  return (part.batch * part.call->h + part.head) * part.call->t + query;
+}
+
+/// Where the mask of one query starts.
+inline const float* mask_of(const AttentionPart& part, std::int64_t query) {
+  const AttentionCall& call = *part.call;
+  return call.mask + part.batch * call.mask_b + part.head * call.mask_h + query * call.mask_t;
+}
+
+/// What to subtract from scores before exp: the largest one, or 0 while all are -infinity, so that
+/// hidden keys weigh exp(-infinity) = 0 and a query that sees none ends as 0 / 0.
+template <class V>
+V shift_for(V largest) {
+  return select(less(V(-__builtin_inff()), largest), largest, V(0.0F));
+}
+
+// -- many queries ---------------------------------------------------------------------------------
+
+/// Scratch of one part, as offsets in floats.
+template <class V>
+struct AttentionLayout {
+  std::int64_t padded;  // Dv in whole panels
+  std::int64_t size = 0;
+  std::int64_t queries;  // panels [query_block / 32][D][32], scaled
+  std::int64_t keys;     // tiles [key_block / tile_rows][D][tile_rows]
+  std::int64_t wide;     // (key_block, D), fp16 keys widened
+  std::int64_t values;   // (key_block, padded)
+  std::int64_t scores;   // (key_block, 32)
+  std::int64_t sums;     // (query_block, padded)
+  std::int64_t largest;  // (query_block,)
+  std::int64_t totals;   // (query_block,)
+  std::int64_t rescale;  // (32,)
+
+  explicit AttentionLayout(const AttentionCall& call) : padded(whole_panels(call.dv)) {
+    const std::int64_t q = whole_panels(least(call.t, query_block));
+    queries = take(q * call.d);
+    keys = take(key_block<V> * call.d);
+    wide = take(call.kv_dtype == DType::fp16 ? key_block<V> * call.d : 0);
+    values = take(key_block<V> * padded);
+    scores = take(key_block<V> * panel_width);
+    sums = take(q * padded);
+    largest = take(q);
+    totals = take(q);
+    rescale = take(panel_width);
+  }
+
+ private:
+  std::int64_t take(std::int64_t count) {
+    const std::int64_t at = size;
+    size += (count + 15) / 16 * 16;
+    return at;
+  }
+};
+
+template <class V>
+class ManyQueries {
+ public:
+  explicit ManyQueries(const AttentionPart& part)
+      : part_(part), call_(*part.call), layout_(call_), base_(reinterpret_cast<float*>(part.scratch)) {}
+
+  void run() {
+    start();
+    const std::int64_t end = call_.visible(part_.batch, part_.first + part_.count - 1);
+    for (std::int64_t key = 0; key < end; key += key_block<V>) {
+      const std::int64_t count = least(key_block<V>, end - key);
+      if (call_.kv_dtype == DType::fp16)
+        load_block<std::uint16_t>(key, count);
+      else
+        load_block<float>(key, count);
+      for (std::int64_t q = 0; q < part_.count; q += panel_width)
+        if (visible(q + queries_from(q) - 1) > key) attend_block(q, key, count);
+    }
+    finish();
+  }
+
+ private:
+  float* at(std::int64_t offset) const { return base_ + offset; }
+  std::int64_t queries_from(std::int64_t q) const { return least(panel_width, part_.count - q); }
+  std::int64_t visible(std::int64_t q) const { return call_.visible(part_.batch, part_.first + q); }
+
+  void start() {
+    const std::int64_t padded_count = whole_panels(part_.count);
+    const float* from = call_.q + query_row(part_, part_.first) * call_.d;
+    for (std::int64_t q = 0; q < padded_count; ++q) {
+      float* to = at(layout_.queries) + q / panel_width * panel_width * call_.d + q % panel_width;
+      for (std::int64_t i = 0; i < call_.d; ++i)
+        to[i * panel_width] = q < part_.count ? from[q * call_.d + i] * call_.scale : 0.0F;
+    }
+    fill(at(layout_.largest), padded_count, -__builtin_inff());
+    fill(at(layout_.totals), padded_count, 0.0F);
+    fill(at(layout_.sums), padded_count * layout_.padded, 0.0F);
+  }
+
+  static void fill(float* to, std::int64_t count, float value) {
+    for (std::int64_t i = 0; i < count; i += V::lanes) V(value).store(to + i);  // counts are whole panels
+  }
+
+  template <class T>
+  void load_block(std::int64_t key, std::int64_t count) {
+    const T* k = cache_of<T>(call_.k, part_, call_.d) + key * call_.d;
+    const std::int64_t tiles = (count + V::tile_rows - 1) / V::tile_rows;
+    pack_rows<V>(as_floats(k, count * call_.d), call_.d, 1, count, call_.d, at(layout_.keys), 0, tiles);
+    const T* v = cache_of<T>(call_.v, part_, call_.dv) + key * call_.dv;
+    for (std::int64_t j = 0; j < count; ++j)
+      for (std::int64_t c = 0; c < layout_.padded; c += V::lanes) {
+        const std::int64_t left = call_.dv - c;
+        const V values = left >= V::lanes ? V::load(v + j * call_.dv + c)
+                         : left > 0       ? V::load(v + j * call_.dv + c, static_cast<int>(left))
+                                          : V(0.0F);
+        values.store(at(layout_.values) + j * layout_.padded + c);
+      }
+  }
+
+  const float* as_floats(const float* from, std::int64_t) { return from; }
+  const float* as_floats(const std::uint16_t* from, std::int64_t count) {
+    widen<V>(from, at(layout_.wide), count);
+    return at(layout_.wide);
+  }
+
+  /// Queries q to q + 32 meet keys `key` to `key + count`.
+  void attend_block(std::int64_t q, std::int64_t key, std::int64_t count) {
+    float* scores = at(layout_.scores);
+    const float* queries = at(layout_.queries) + q * call_.d;
+    for (std::int64_t j = 0; j < count; j += V::tile_rows)
+      multiply_rows<V>(count - j, {at(layout_.keys) + j * call_.d, V::tile_rows, queries, panel_width,
+                                   scores + j * panel_width, panel_width, call_.d, false});
+    if (call_.mask != nullptr) add_mask(q, key, count);
+    hide_unseen(q, key, count);
+    for (std::int64_t lane = 0; lane < panel_width; lane += V::lanes) weigh(q + lane, lane, count);
+    add_values(q, count);
+  }
+
+  void add_mask(std::int64_t q, std::int64_t key, std::int64_t count) {
+    float* scores = at(layout_.scores);
+    for (std::int64_t i = 0; i < queries_from(q); ++i) {
+      const float* mask = mask_of(part_, part_.first + q + i) + key * call_.mask_s;
+      for (std::int64_t j = 0; j < count; ++j) scores[j * panel_width + i] += mask[j * call_.mask_s];
+    }
+  }
+
+  void hide_unseen(std::int64_t q, std::int64_t key, std::int64_t count) {
+    if (visible(q) >= key + count) return;
+    float* scores = at(layout_.scores);
+    for (std::int64_t i = 0; i < queries_from(q); ++i) {
+      const std::int64_t seen = visible(q + i) - key;
+      for (std::int64_t j = seen > 0 ? seen : 0; j < count; ++j)
+        scores[j * panel_width + i] = -__builtin_inff();
+    }
+  }
+
+  /// Scores of one vector of queries become weights.
+  void weigh(std::int64_t q, std::int64_t lane, std::int64_t count) {
+    float* scores = at(layout_.scores) + lane;
+    float* largest = at(layout_.largest) + q;
+    float* totals = at(layout_.totals) + q;
+    const V before = V::load(largest);
+    V now = before;
+    for (std::int64_t j = 0; j < count; ++j) now = max(now, V::load(scores + j * panel_width));
+    const V shift = shift_for(now);
+    const V rescale = weight_of(before - shift);
+    V total = V::load(totals) * rescale;
+    for (std::int64_t j = 0; j < count; ++j) {
+      const V weight = weight_of(V::load(scores + j * panel_width) - shift);
+      weight.store(scores + j * panel_width);
+      total = total + weight;
+    }
+    now.store(largest);
+    total.store(totals);
+    rescale.store(at(layout_.rescale) + lane);
+  }
+
+  /// sums = sums * rescale + weights^T values
+  void add_values(std::int64_t q, std::int64_t count) {
+    const std::int64_t queries = queries_from(q);
+    float* sums = at(layout_.sums) + q * layout_.padded;
+    for (std::int64_t i = 0; i < queries; ++i)
+      for (std::int64_t c = 0; c < layout_.padded; c += V::lanes) {
+        float* sum = sums + i * layout_.padded + c;
+        (V::load(sum) * V(at(layout_.rescale)[i])).store(sum);
+      }
+    const std::int64_t tiles = (queries + V::tile_rows - 1) / V::tile_rows;
+    const std::int64_t rows = (queries + tiles - 1) / tiles;  // tiles of equal height
+    for (std::int64_t i = 0; i < queries; i += rows)
+      for (std::int64_t c = 0; c < layout_.padded; c += panel_width)
+        multiply_rows<V>(least(rows, queries - i),
+                         {at(layout_.scores) + i, panel_width, at(layout_.values) + c, layout_.padded,
+                          sums + i * layout_.padded + c, layout_.padded, count, true});
+  }
+
+  void finish() {
+    for (std::int64_t q = 0; q < part_.count; ++q) {
+      const V total(at(layout_.totals)[q]);
+      float* y = call_.y + query_row(part_, part_.first + q) * call_.dv;
+      for (std::int64_t c = 0; c < call_.dv; c += V::lanes) {
+        const int n = static_cast<int>(least(V::lanes, call_.dv - c));
+        (V::load(at(layout_.sums) + q * layout_.padded + c) / total).store(y + c, n);
+      }
+    }
+  }
+
+  const AttentionPart& part_;
+  const AttentionCall& call_;
+  AttentionLayout<V> layout_;
+  float* base_;
+};
+
+template <class V>
+void attend(const AttentionPart& part) {
+  ManyQueries<V>(part).run();
+}
+
+template <class V>
+std::size_t attend_scratch(const AttentionCall& call) {
+  return static_cast<std::size_t>(AttentionLayout<V>(call).size) * sizeof(float);
+}
+
+// -- few queries ----------------------------------------------------------------------------------
+
+inline constexpr std::int64_t few_keys = 64;  // keys per block
+
+/// Scores of R neighbouring keys.
+template <class V, int R, class T>
+void score_keys(const float* q, const T* k, std::int64_t d, float* scores) {
+  V sums[std::size_t{R}];
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r) sums[r] = V(0.0F);
+  std::int64_t i = 0;
+  for (; i + V::lanes <= d; i += V::lanes) {
+    const V query = V::load(q + i);
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) sums[r] = fma(query, V::load(k + r * d + i), sums[r]);
+  }
+  if (i < d) {
+    const int n = static_cast<int>(d - i);
+    const V query = V::load(q + i, n);
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) sums[r] = fma(query, V::load(k + r * d + i, n), sums[r]);
+  }
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r) scores[r] = sum(sums[r]);
+}
+
+/// sums (NV * lanes, the last vector only `last` lanes) = sums * rescale + weights values
+template <class V, int NV, class T>
+void add_weighted(const float* weights, std::int64_t count, const T* v, std::int64_t dv, int last,
+                  float rescale, float* sums) {
+  V totals[std::size_t{NV}];
+#pragma GCC unroll 4
+  for (int c = 0; c < NV; ++c)
+    totals[c] = V(rescale) * (c + 1 < NV ? V::load(sums + c * V::lanes) : V::load(sums + c * V::lanes, last));
+  for (std::int64_t j = 0; j < count; ++j, v += dv) {
+    const V weight(weights[j]);
+#pragma GCC unroll 4
+    for (int c = 0; c < NV; ++c)
+      totals[c] =
+          fma(weight,
+              c + 1 < NV || last == V::lanes ? V::load(v + c * V::lanes) : V::load(v + c * V::lanes, last),
+              totals[c]);
+  }
+#pragma GCC unroll 4
+  for (int c = 0; c < NV; ++c)
+    c + 1 < NV ? totals[c].store(sums + c * V::lanes) : totals[c].store(sums + c * V::lanes, last);
+}
+
+template <class V, class T>
+class OneQuery {
+ public:
+  OneQuery(const AttentionPart& part, std::int64_t query)
+      : part_(part), call_(*part.call), query_(query), y_(call_.y + query_row(part, query) * call_.dv) {}
+
+  void run() {
+    for (std::int64_t c = 0; c < call_.dv; ++c) y_[c] = 0.0F;
+    const std::int64_t end = call_.visible(part_.batch, query_);
+    for (std::int64_t key = 0; key < end; key += few_keys) {
+      const std::int64_t count = least(few_keys, end - key);
+      score(key, count);
+      const float rescale = weigh();
+      add_values(cache_of<T>(call_.v, part_, call_.dv) + key * call_.dv, count, rescale);
+    }
+    for (std::int64_t c = 0; c < call_.dv; ++c) y_[c] /= total_;
+  }
+
+ private:
+  void score(std::int64_t key, std::int64_t count) {
+    const float* q = call_.q + query_row(part_, query_) * call_.d;
+    const T* k = cache_of<T>(call_.k, part_, call_.d) + key * call_.d;
+    std::int64_t j = 0;
+    for (; j + 4 <= count; j += 4) score_keys<V, 4>(q, k + j * call_.d, call_.d, scores_ + j);
+    for (; j < count; ++j) score_keys<V, 1>(q, k + j * call_.d, call_.d, scores_ + j);
+    for (j = 0; j < count; ++j) scores_[j] *= call_.scale;
+    for (j = count; j < few_keys; ++j) scores_[j] = -__builtin_inff();
+    if (call_.mask == nullptr) return;
+    const float* mask = mask_of(part_, query_) + key * call_.mask_s;
+    for (j = 0; j < count; ++j) scores_[j] += mask[j * call_.mask_s];
+  }
+
+  /// Scores become weights; returns what earlier sums must be multiplied with.
+  float weigh() {
+    V now(largest_);
+    for (std::int64_t j = 0; j < few_keys; j += V::lanes) now = max(now, V::load(scores_ + j));
+    const float largest = max_of(now);
+    const V shift = shift_for(V(largest));
+    alignas(64) float rescale[V::lanes];
+    weight_of(V(largest_) - shift).store(rescale);
+    V weights(0.0F);
+    for (std::int64_t j = 0; j < few_keys; j += V::lanes) {
+      const V weight = weight_of(V::load(scores_ + j) - shift);
+      weight.store(scores_ + j);
+      weights = weights + weight;
+    }
+    total_ = total_ * rescale[0] + sum(weights);
+    largest_ = largest;
+    return rescale[0];
+  }
+
+  void add_values(const T* v, std::int64_t count, float rescale) {
+    std::int64_t c = 0;
+    for (; c + 4 * V::lanes <= call_.dv; c += 4 * V::lanes)
+      add_weighted<V, 4>(scores_, count, v + c, call_.dv, V::lanes, rescale, y_ + c);
+    for (; c < call_.dv; c += V::lanes)
+      add_weighted<V, 1>(scores_, count, v + c, call_.dv, static_cast<int>(least(V::lanes, call_.dv - c)),
+                         rescale, y_ + c);
+  }
+
+  const AttentionPart& part_;
+  const AttentionCall& call_;
+  std::int64_t query_;
+  float* y_;  // holds the weighted sums until the end
+  float largest_ = -__builtin_inff();
+  float total_ = 0.0F;
+  alignas(64) float scores_[few_keys];
+};
+
+template <class V>
+void attend_few(const AttentionPart& part) {
+  for (std::int64_t i = 0; i < part.count; ++i)
+    if (part.call->kv_dtype == DType::fp16)
+      OneQuery<V, std::uint16_t>(part, part.first + i).run();
+    else
+      OneQuery<V, float>(part, part.first + i).run();
+}
+
+}  // namespace orion::cpu

@@ -1,0 +1,144 @@
+// Elementary functions on vectors, written once for every vector type V. Infinities, NaN, overflow and
+// gradual underflow behave as in <cmath>; the largest errors measured are in tests/cpp/test_kernels.cpp.
+// Polynomials: minimax in relative error by iteratively reweighted least squares, rounded to float.
+#pragma once
+
+namespace orion::cpu {
+
+/// c0 + x (c1 + x (c2 + ...))
+template <class V, class... Rest>
+V polynomial(V x, float c0, Rest... rest) {
+  if constexpr (sizeof...(rest) == 0)
+    return V(c0);
+  else
+    return fma(polynomial(x, rest...), x, V(c0));
+}
+
+/// To the nearest integer, ties to even, for |x| < 2^22: the sum has no bits left for a fraction.
+template <class V>
+V nearest(V x) {
+  const V shift(0x1.8p23F);
+  return (x + shift) - shift;
+}
+
+/// exp(x + low) for a small correction `low`.
+template <class V>
+V exp_of(V x, V low) {
+  // Beyond these the result is infinity or zero; min and max keep a NaN that is their second operand.
+  const V bounded = max(V(-105.0F), min(V(89.0F), x));
+  const V n = nearest(bounded * V(0x1.715476p+0F));
+  // log(2) in two parts; the first has few enough bits for n times it to be exact.
+  const V r = fma(n, V(0x1.bd0106p-13F), fma(n, V(-0x1.63p-1F), bounded) + low);
+  const V p =
+      polynomial(r, 0x1p-1F, 0x1.555554p-3F, 0x1.555486p-5F, 0x1.11128p-7F, 0x1.6d945cp-10F, 0x1.9f02dp-13F);
+  return scale_by_power(fma(r * r, p, r) + V(1.0F), n);
+}
+
+template <class V>
+V exp_of(V x) {
+  return exp_of(x, V(0.0F));
+}
+
+/// exp(x) for the weights of a softmax: 0 where the result would be subnormal. Processors are slow at
+/// those, and the -infinity of every hidden key would pass through them.
+template <class V>
+V weight_of(V x) {
+  const V lowest(-87.0F);
+  return select(less(x, lowest), V(0.0F), exp_of(max(lowest, x)));
+}
+
+template <class V>
+V log_of(V x) {
+  const V smallest_normal(0x1p-126F);
+  const auto subnormal = less(x, smallest_normal);
+  V e;
+  const V f = split_exponent(select(subnormal, x * V(0x1p23F), x), e) - V(1.0F);
+  e = select(subnormal, e - V(23.0F), e);
+  const V p = polynomial(f, 0x1.555548p-2F, -0x1.000006p-2F, 0x1.99a4b6p-3F, -0x1.555c4ep-3F, 0x1.23376p-3F,
+                         -0x1.fc220ep-4F, 0x1.e6f08cp-4F, -0x1.de3bfap-4F, 0x1.14573ep-4F);
+  const V square = f * f;
+  // log(1 + f) = f - f^2 / 2 + f^3 p(f), smallest terms first.
+  const V tail = fma(e, V(-0x1.bd0106p-13F), fma(square, V(-0.5F), f * square * p));
+  const V finite = fma(e, V(0x1.63p-1F), f + tail);
+  const V infinity(__builtin_inff());
+  const V positive = select(less(x, infinity), finite, x);  // infinity and NaN are their own logarithm
+  const V not_negative = select(less(V(0.0F), x), positive, select(is_nan(x), x, neg(infinity)));
+  return select(less(x, V(0.0F)), V(__builtin_nanf("")), not_negative);
+}
+
+template <class V>
+V tanh_of(V x) {
+  const V z = abs(x);
+  const V square = x * x;
+  const V small = fma(
+      x * square,
+      polynomial(square, -0x1.555532p-2F, 0x1.110726p-3F, -0x1.b83c5ap-5F, 0x1.52269ep-6F, -0x1.75e1dcp-8F),
+      x);
+  const V large = V(1.0F) - V(2.0F) / (exp_of(z + z) + V(1.0F));
+  return select(less(z, V(0.625F)), small, select(less(x, V(0.0F)), neg(large), large));
+}
+
+template <class V>
+V sigmoid_of(V x) {
+  const V e = exp_of(neg(abs(x)));
+  return select(less(x, V(0.0F)), e, V(1.0F)) / (V(1.0F) + e);
+}
+
+/// exp(-scale x^2) for a power of two `scale`. The square comes in two parts, the first exact: half a unit
+/// of error in it would be x^2 times as much in the result.
+template <class V>
+V gaussian(V x, float scale) {
+  const V bounded = min(V(16.0F), abs(x));
+  const V upper = upper_bits(bounded);
+  const V rest = (bounded - upper) * (bounded + upper);
+  return exp_of(V(-scale) * (upper * upper), V(-scale) * rest);
+}
+
+/// erfc(z) / exp(-z^2) for z >= 0: a polynomial in 1 / (1 + 0.4 z).
+template <class V>
+V scaled_erfc(V z) {
+  const V t = V(1.0F) / fma(z, V(0.4F), V(1.0F));
+  return t * polynomial(t, 0x1.ce3eb8p-3F, 0x1.ccc16cp-3F, 0x1.b7b4fap-3F, 0x1.0bac32p-3F, 0x1.1392dep-2F,
+                        -0x1.1d8f68p-2F, 0x1.14e6bcp-1F, -0x1.f9b49ep-2F, 0x1.913682p-3F, -0x1.de837cp-6F);
+}
+
+template <class V>
+V erf_of(V x) {
+  const V z = abs(x);
+  const V square = x * x;
+  const V small = x * polynomial(square, 0x1.20dd74p+0F, -0x1.81273ep-2F, 0x1.ce2cf8p-4F, -0x1.b7f912p-6F,
+                                 0x1.5405cep-8F, -0x1.a3f7b8p-11F, 0x1.496bf4p-14F);
+  const V large = V(1.0F) - scaled_erfc(z) * gaussian(z, 1.0F);
+  return select(less(z, V(1.0F)), small, select(less(x, V(0.0F)), neg(large), large));
+}
+
+/// x Phi(x), with Phi(-z) = erfc(z / sqrt(2)) / 2 so that the tail keeps its relative accuracy.
+template <class V>
+V gelu_erf_of(V x) {
+  const V tail = V(0.5F) * scaled_erfc(abs(x) * V(0x1.6a09e6p-1F)) * gaussian(x, 0.5F);
+  const V phi = select(less(x, V(0.0F)), tail, V(1.0F) - tail);
+  return x * phi;
+}
+
+/// 0.5 x (1 + tanh(u)) = x sigmoid(2 u), u = sqrt(2 / pi) (x + 0.044715 x^3)
+template <class V>
+V gelu_tanh_of(V x) {
+  return x * sigmoid_of(V(0x1.988454p+0F) * fma(x * x * x, V(0.044715F), x));
+}
+
+template <class V>
+V gelu_sigmoid_of(V x) {
+  return x * sigmoid_of(V(1.702F) * x);
+}
+
+template <class V>
+V silu_of(V x) {
+  return x * sigmoid_of(x);
+}
+
+template <class V>
+V relu_of(V x) {
+  return max(V(0.0F), x);
+}
+
+}  // namespace orion::cpu

@@ -1,0 +1,280 @@
+// Matrix products for a vector type V: register tiles over packed operands, and the matrix-vector case
+// that streams a packed matrix once.
+#pragma once
+
+#include "cpu/kernel_table.h"
+#include "cpu/kernels_math.h"
+
+namespace orion::cpu {
+
+template <class V>
+inline constexpr int panel_vectors = static_cast<int>(panel_width) / V::lanes;
+
+/// Calls f with the function of that activation.
+template <class V, class F>
+void with_activation(Activation activation, const F& f) {
+  switch (activation) {
+    case Activation::none:
+      return f([](V x) { return x; });
+    case Activation::relu:
+      return f([](V x) { return relu_of(x); });
+    case Activation::silu:
+      return f([](V x) { return silu_of(x); });
+    case Activation::gelu_erf:
+      return f([](V x) { return gelu_erf_of(x); });
+    case Activation::gelu_tanh:
+      return f([](V x) { return gelu_tanh_of(x); });
+    case Activation::gelu_sigmoid:
+      return f([](V x) { return gelu_sigmoid_of(x); });
+    case Activation::sigmoid:
+      return f([](V x) { return sigmoid_of(x); });
+    case Activation::tanh:
+      return f([](V x) { return tanh_of(x); });
+  }
+}
+
+// -- storing results ------------------------------------------------------------------------------
+
+template <class V>
+void add_bias_and_activate(const StorePart& part) {
+  alignas(64) float bias[panel_width] = {};
+  if (part.epilogue.bias != nullptr)
+    for (std::int64_t j = 0; j < part.width; ++j) bias[j] = part.epilogue.bias[part.n + j];
+  with_activation<V>(part.epilogue.activation, [&](auto activate) {
+    for (std::int64_t i = 0; i < part.rows; ++i)
+      for (std::int64_t j = 0; j < panel_width; j += V::lanes) {
+        float* c = part.c + i * panel_width + j;
+        activate(V::load(c) + V::load(bias + j)).store(c);
+      }
+  });
+}
+
+template <class V>
+void store_strided(const StorePart& part) {
+  const Epilogue& e = part.epilogue;
+  for (std::int64_t j = 0; j < part.width; ++j)
+    for (std::int64_t i = 0; i < part.rows; ++i) {
+      const std::int64_t at = (part.first + i) * part.y_row + (part.n + j) * part.y_col;
+      float y = part.c[i * panel_width + j];
+      if (e.factor != nullptr) y *= e.factor[at];
+      if (e.residual != nullptr) y += e.residual[at];
+      part.y[at] = y;
+    }
+}
+
+template <class V>
+void store_row(const float* c, const Epilogue& e, float* y, std::int64_t at, std::int64_t width) {
+  for (std::int64_t j = 0; j < width; j += V::lanes) {
+    const int n = static_cast<int>(width - j < V::lanes ? width - j : V::lanes);
+    V value = V::load(c + j);
+    if (e.factor != nullptr) value = value * V::load(e.factor + at + j, n);
+    if (e.residual != nullptr) value = value + V::load(e.residual + at + j, n);
+    value.store(y + at + j, n);
+  }
+}
+
+template <class V>
+void store_part(const StorePart& part) {
+  if (part.epilogue.bias != nullptr || part.epilogue.activation != Activation::none)
+    add_bias_and_activate<V>(part);
+  if (part.y_col != 1) return store_strided<V>(part);
+  for (std::int64_t i = 0; i < part.rows; ++i)
+    store_row<V>(part.c + i * panel_width, part.epilogue, part.y, (part.first + i) * part.y_row + part.n,
+                 part.width);
+}
+
+// -- matrix times matrix --------------------------------------------------------------------------
+
+/// One tile: c (R, NV * lanes) = or += a (R, k) b (k, NV * lanes). Element (r, k) of a at k * a_k + r.
+struct Tile {
+  const float* a;
+  std::int64_t a_k;
+  const float* b;
+  std::int64_t b_k;
+  float* c;
+  std::int64_t c_row;
+  std::int64_t k;
+  bool add;
+};
+
+template <class V, int R>
+void multiply_tile(const Tile& tile) {
+  constexpr int NV = V::tile_vectors;
+  V sums[std::size_t{R}][std::size_t{NV}];
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+    for (int j = 0; j < NV; ++j)
+      sums[r][j] = tile.add ? V::load(tile.c + r * tile.c_row + j * V::lanes) : V(0.0F);
+  const float* a = tile.a;
+  const float* b = tile.b;
+  for (std::int64_t k = 0; k < tile.k; ++k, a += tile.a_k, b += tile.b_k) {
+    V columns[std::size_t{NV}];
+#pragma GCC unroll 4
+    for (int j = 0; j < NV; ++j) columns[j] = V::load(b + j * V::lanes);
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+      const V row(a[r]);
+#pragma GCC unroll 4
+      for (int j = 0; j < NV; ++j) sums[r][j] = fma(row, columns[j], sums[r][j]);
+    }
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+    for (int j = 0; j < NV; ++j) sums[r][j].store(tile.c + r * tile.c_row + j * V::lanes);
+}
+
+/// A tile one panel wide with 1 to tile_rows rows.
+template <class V, int R = V::tile_rows>
+void multiply_rows(std::int64_t rows, Tile tile) {
+  if constexpr (R > 1)
+    if (rows < R) return multiply_rows<V, R - 1>(rows, tile);
+  for (int j = 0; j < panel_vectors<V>; j += V::tile_vectors) {
+    multiply_tile<V, R>(tile);
+    tile.b += V::tile_vectors * V::lanes;
+    tile.c += V::tile_vectors * V::lanes;
+  }
+}
+
+template <class V>
+void pack_rows(const float* x, std::int64_t row, std::int64_t col, std::int64_t rows, std::int64_t k,
+               float* to, std::int64_t begin, std::int64_t end) {
+  constexpr std::int64_t R = V::tile_rows;
+  for (std::int64_t tile = begin; tile < end; ++tile) {
+    const std::int64_t count = rows - tile * R < R ? rows - tile * R : R;
+    const float* from = x + tile * R * row;
+    float* out = to + tile * R * k;
+    for (std::int64_t i = 0; i < k; ++i)
+      for (std::int64_t r = 0; r < count; ++r) out[i * R + r] = from[r * row + i * col];
+  }
+}
+
+template <class V, class T>
+void copy_columns(const T* from, std::int64_t row, std::int64_t rows, std::int64_t width, float* to) {
+  for (std::int64_t i = 0; i < rows; ++i)
+    for (std::int64_t j = 0; j < width; j += V::lanes) {
+      const int n = static_cast<int>(width - j < V::lanes ? width - j : V::lanes);
+      V::load(from + i * row + j, n).store(to + i * panel_width + j);
+    }
+}
+
+template <class V>
+void gather_columns(const Columns& b, std::int64_t first, std::int64_t rows, float* to) {
+  const float* from = static_cast<const float*>(b.data) + first * b.row;
+  for (std::int64_t i = 0; i < rows; ++i)
+    for (std::int64_t j = 0; j < b.width; ++j) to[i * panel_width + j] = from[i * b.row + j * b.col];
+}
+
+/// Rows [first, first + rows) of b as fp32, dense: where they are, or in `wide`.
+template <class V>
+const float* dense_columns(const Columns& b, std::int64_t first, std::int64_t rows, float* wide) {
+  if (b.dtype == DType::fp16) {
+    copy_columns<V>(static_cast<const std::uint16_t*>(b.data) + first * b.row, b.row, rows, b.width, wide);
+    return wide;
+  }
+  const float* from = static_cast<const float*>(b.data) + first * b.row;
+  if (b.col == 1 && b.row == panel_width && b.width == panel_width) return from;
+  if (b.col == 1)
+    copy_columns<V>(from, b.row, rows, b.width, wide);
+  else
+    gather_columns<V>(b, first, rows, wide);
+  return wide;
+}
+
+template <class V>
+void multiply(const ProductPart& part) {
+  constexpr std::int64_t R = V::tile_rows;
+  for (std::int64_t first = 0; first < part.k; first += k_block) {
+    const std::int64_t k = part.k - first < k_block ? part.k - first : k_block;
+    const float* b = dense_columns<V>(part.b, first, k, part.wide);
+    for (std::int64_t i = 0; i < part.rows; i += R) {
+      const Tile tile{part.a + i * part.k + first * R, R,           b, panel_width,
+                      part.c + i * panel_width,        panel_width, k, first > 0};
+      multiply_rows<V>(part.rows - i, tile);
+    }
+  }
+}
+
+// -- matrix times few vectors ---------------------------------------------------------------------
+
+constexpr int power_of_two_up_to(int limit) {
+  int power = 1;
+  while (power * 2 <= limit) power *= 2;
+  return power;
+}
+
+/// c (R, panel_width) = x (R, K) times one panel. Several sums per output hide the latency of the
+/// multiply-add: input k goes to sum k mod U.
+template <class V, int R, class T>
+void multiply_vectors(const float* x, std::int64_t x_row, const T* panel, std::int64_t size, float* c) {
+  constexpr int budget = V::vector_accumulators;
+  constexpr int fitting = power_of_two_up_to(budget / R);
+  constexpr int NV = fitting < panel_vectors<V> ? fitting : panel_vectors<V>;
+  constexpr int U = budget / (R * NV) < 4 ? power_of_two_up_to(budget / (R * NV)) : 4;
+  for (int first = 0; first < panel_vectors<V>; first += NV) {
+    const T* w = panel + first * V::lanes;
+    V sums[std::size_t{U}][std::size_t{R}][std::size_t{NV}];
+#pragma GCC unroll 4
+    for (int u = 0; u < U; ++u)
+#pragma GCC unroll 4
+      for (int r = 0; r < R; ++r)
+#pragma GCC unroll 8
+        for (int j = 0; j < NV; ++j) sums[u][r][j] = V(0.0F);
+    const auto step = [&](int u, std::int64_t k) {
+#pragma GCC unroll 8
+      for (int j = 0; j < NV; ++j) {
+        const V column = V::load(w + k * panel_width + j * V::lanes);
+#pragma GCC unroll 4
+        for (int r = 0; r < R; ++r) sums[u][r][j] = fma(V(x[r * x_row + k]), column, sums[u][r][j]);
+      }
+    };
+    std::int64_t k = 0;
+    for (; k + U <= size; k += U) {
+#pragma GCC unroll 4
+      for (int u = 0; u < U; ++u) step(u, k + u);
+    }
+    for (; k < size; ++k) step(0, k);
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 8
+      for (int j = 0; j < NV; ++j) {
+        V total = sums[0][r][j];
+#pragma GCC unroll 4
+        for (int u = 1; u < U; ++u) total = total + sums[u][r][j];
+        total.store(c + r * panel_width + (first + j) * V::lanes);
+      }
+  }
+}
+
+template <class V, class T>
+void multiply_few(const LinearCall& call, const T* panel, float* c) {
+  switch (call.m) {
+    case 1:
+      return multiply_vectors<V, 1>(call.x, call.x_row, panel, call.w.k, c);
+    case 2:
+      return multiply_vectors<V, 2>(call.x, call.x_row, panel, call.w.k, c);
+    case 3:
+      return multiply_vectors<V, 3>(call.x, call.x_row, panel, call.w.k, c);
+    default:
+      return multiply_vectors<V, 4>(call.x, call.x_row, panel, call.w.k, c);
+  }
+}
+
+template <class V>
+void linear_vectors(const LinearCall& call, std::int64_t begin, std::int64_t end) {
+  alignas(64) float c[4 * panel_width];
+  for (std::int64_t p = begin; p < end; ++p) {
+    const std::int64_t start = p * panel_width * call.w.k;
+    if (call.w.dtype == DType::fp16)
+      multiply_few<V>(call, static_cast<const std::uint16_t*>(call.w.data) + start, c);
+    else
+      multiply_few<V>(call, static_cast<const float*>(call.w.data) + start, c);
+    const std::int64_t n = p * panel_width;
+    const std::int64_t left = call.w.n - n;
+    store_part<V>({c, 0, call.m, n, left < panel_width ? left : panel_width, call.y, call.y_row, call.y_col,
+                   call.epilogue});
+  }
+}
+
+}  // namespace orion::cpu

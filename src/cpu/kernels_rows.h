@@ -1,0 +1,132 @@
+// Kernels over rows for a vector type V: normalisations, softmax, argmax, rotary embedding.
+#pragma once
+
+#include "cpu/kernels_elements.h"
+
+namespace orion::cpu {
+
+/// Sum of f(vector) over a row; lanes beyond its end are 0 after f.
+template <class V, class F>
+float row_sum(const float* x, std::int64_t cols, const F& f) {
+  V a(0.0F);
+  V b(0.0F);
+  std::int64_t i = 0;
+  for (; i + 2 * V::lanes <= cols; i += 2 * V::lanes) {
+    a = a + f(V::load(x + i));
+    b = b + f(V::load(x + i + V::lanes));
+  }
+  for_vectors<V>(i, cols, [&](std::int64_t j, int n) {
+    alignas(64) float part[V::lanes];
+    f(V::load(x + j, n)).store(part);
+    a = a + V::load(part, n);
+  });
+  return sum(a + b);
+}
+
+/// y = (x - mean) * scale * gamma + beta
+template <class V>
+void normalise(const RowsCall& call, const float* x, float* y, float mean, float scale) {
+  for_vectors<V>(0, call.cols, [&](std::int64_t j, int n) {
+    V value = (V::load(x + j, n) - V(mean)) * V(scale);
+    if (call.gamma != nullptr) value = value * V::load(call.gamma + j, n);
+    if (call.beta != nullptr) value = value + V::load(call.beta + j, n);
+    value.store(y + j, n);
+  });
+}
+
+template <class V>
+void layer_norm(const RowsCall& call, std::int64_t begin, std::int64_t end) {
+  const auto size = static_cast<float>(call.cols);
+  for (std::int64_t i = begin; i < end; ++i) {
+    const float* x = call.x + i * call.cols;
+    const float mean = row_sum<V>(x, call.cols, [](V v) { return v; }) / size;
+    const float variance =
+        row_sum<V>(x, call.cols, [=](V v) { return (v - V(mean)) * (v - V(mean)); }) / size;
+    normalise<V>(call, x, call.y + i * call.cols, mean, 1.0F / __builtin_sqrtf(variance + call.epsilon));
+  }
+}
+
+template <class V>
+void rms_norm(const RowsCall& call, std::int64_t begin, std::int64_t end) {
+  const auto size = static_cast<float>(call.cols);
+  for (std::int64_t i = begin; i < end; ++i) {
+    const float* x = call.x + i * call.cols;
+    const float mean_square = row_sum<V>(x, call.cols, [](V v) { return v * v; }) / size;
+    normalise<V>(call, x, call.y + i * call.cols, 0.0F, 1.0F / __builtin_sqrtf(mean_square + call.epsilon));
+  }
+}
+
+/// The largest element; unspecified if one is NaN.
+template <class V>
+float row_max(const float* x, std::int64_t cols) {
+  V largest(-__builtin_inff());
+  std::int64_t i = 0;
+  for (; i + V::lanes <= cols; i += V::lanes) largest = max(largest, V::load(x + i));
+  float result = max_of(largest);
+  for (; i < cols; ++i) result = x[i] > result ? x[i] : result;
+  return result;
+}
+
+template <class V>
+void softmax(const RowsCall& call, std::int64_t begin, std::int64_t end) {
+  for (std::int64_t i = begin; i < end; ++i) {
+    const float* x = call.x + i * call.cols;
+    float* y = call.y + i * call.cols;
+    const V largest(row_max<V>(x, call.cols));
+    map<V>(x, y, 0, call.cols, [=](V v) { return weight_of(v - largest); });
+    const V total(row_sum<V>(y, call.cols, [](V v) { return v; }));
+    map<V>(y, y, 0, call.cols, [=](V v) { return v / total; });
+  }
+}
+
+template <class V>
+std::int64_t argmax(const float* x, std::int64_t count) {
+  for (std::int64_t i = 0; i < count; ++i)
+    if (x[i] != x[i]) return i;
+  const float largest = row_max<V>(x, count);
+  std::int64_t i = 0;
+  while (x[i] != largest) ++i;
+  return i;
+}
+
+template <class V>
+void rotate_halves(const RopeCall& call, const float* x, float* y, const float* cos, const float* sin) {
+  const std::int64_t half = call.d / 2;
+  const std::int64_t upper = call.full_table ? half : 0;
+  for_vectors<V>(0, half, [&](std::int64_t i, int n) {
+    const V u = V::load(x + i, n);
+    const V v = V::load(x + half + i, n);
+    (u * V::load(cos + i, n) - v * V::load(sin + i, n)).store(y + i, n);
+    (v * V::load(cos + upper + i, n) + u * V::load(sin + upper + i, n)).store(y + half + i, n);
+  });
+}
+
+template <class V>
+void rotate_neighbours(const RopeCall& call, const float* x, float* y, const float* cos, const float* sin) {
+  const std::int64_t step = call.full_table ? 2 : 1;
+  const std::int64_t upper = call.full_table ? 1 : 0;
+  for (std::int64_t i = 0; i < call.d / 2; ++i) {
+    const float u = x[2 * i];
+    const float v = x[2 * i + 1];
+    y[2 * i] = u * cos[i * step] - v * sin[i * step];
+    y[2 * i + 1] = v * cos[i * step + upper] + u * sin[i * step + upper];
+  }
+}
+
+template <class V>
+void rope(const RopeCall& call, std::int64_t begin, std::int64_t end) {
+  for (std::int64_t row = begin; row < end; ++row) {
+    const std::int64_t t = row % call.t;
+    const std::int64_t h = row / call.t % call.h;
+    const std::int64_t b = row / call.t / call.h;
+    const float* x = call.x + b * call.x_b + h * call.x_h + t * call.x_t;
+    float* y = call.y + b * call.y_b + h * call.y_h + t * call.y_t;
+    const std::int64_t at = b * call.table_b + t * call.table_t;
+    if (call.interleaved)
+      rotate_neighbours<V>(call, x, y, call.cos + at, call.sin + at);
+    else
+      rotate_halves<V>(call, x, y, call.cos + at, call.sin + at);
+  }
+}
+
+}  // namespace orion::cpu

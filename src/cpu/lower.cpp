@@ -1,0 +1,521 @@
+// Which kernel each op becomes. Ops that are not listed run by the op table's own kernel.
+#include "cpu/planner.h"
+
+#include "cpu/permute.h"
+#include "orion/error.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+
+namespace orion::cpu {
+namespace {
+
+bool last_axis_only(const Node& node, const Shape& shape) {
+  const std::vector<std::int64_t>& axes = node.list("axes");
+  return axes.size() == 1 && axes[0] == shape.rank() - 1;
+}
+
+std::int64_t leading(const Shape& shape) {
+  return shape.size() / shape.back();
+}
+
+DType memory_dtype(DType dtype) {
+  return dtype == DType::fp16 ? DType::fp32 : dtype;
+}
+
+std::string label(const Node& node) {
+  return str(node.op->name, ' ', node.name);
+}
+
+// -- the op table's kernels ------------------------------------------------------------------------
+
+void lower_reference(Planner& p, NodeId id) {
+  const Node& node = p.node(id);
+  std::vector<Slot> in;
+  std::vector<View> views;
+  for (const NodeId input : node.inputs) {
+    in.push_back(input == absent ? no_slot : p.wide(input));
+    views.push_back(input == absent ? View{}
+                                    : View{nullptr, memory_dtype(p.node(input).type.dtype), p.shape(input)});
+  }
+  const Slot to = p.result(id);
+  std::vector<Slot> reads = in;
+  std::erase(reads, no_slot);
+  p.add_step({.label = label(node) + " (reference)",
+              .reads = std::move(reads),
+              .writes = to,
+              .run = [&node, in, views, to](const Run& run) mutable {
+                for (std::size_t i = 0; i < in.size(); ++i) views[i].data = run.at<void>(in[i]);
+                node.op->kernel(
+                    {node, views, {run.at<void>(to), memory_dtype(node.type.dtype), node.type.shape}});
+              }});
+}
+
+// -- elements -------------------------------------------------------------------------------------
+
+constexpr std::pair<std::string_view, Unary> unary_ops[] = {
+    {"relu", Unary::relu}, {"silu", Unary::silu}, {"sigmoid", Unary::sigmoid}, {"tanh", Unary::tanh},
+    {"exp", Unary::exp},   {"log", Unary::log},   {"sqrt", Unary::sqrt},       {"rsqrt", Unary::rsqrt},
+    {"erf", Unary::erf},   {"neg", Unary::neg},   {"abs", Unary::abs},         {"square", Unary::square},
+    {"clip", Unary::clip}};
+
+constexpr std::pair<std::string_view, Binary> binary_ops[] = {
+    {"add", Binary::add},         {"sub", Binary::sub},
+    {"mul", Binary::mul},         {"real_div", Binary::real_div},
+    {"maximum", Binary::maximum}, {"minimum", Binary::minimum},
+    {"pow", Binary::pow}};
+
+Unary unary_of(const Node& node) {
+  if (node.is("gelu")) {
+    if (node.text("mode") == "EXACT") return Unary::gelu_erf;
+    return node.text("mode") == "TANH_APPROXIMATION" ? Unary::gelu_tanh : Unary::gelu_sigmoid;
+  }
+  return std::ranges::find(unary_ops, node.op->name, &std::pair<std::string_view, Unary>::first)->second;
+}
+
+void lower_unary(Planner& p, NodeId id) {
+  const Node& node = p.node(id);
+  if (!is_float(node.type.dtype)) return lower_reference(p, id);
+  UnaryCall call{.op = unary_of(node), .count = node.type.shape.size()};
+  if (node.op->attr_index("epsilon")) call.alpha = static_cast<float>(node.number("epsilon"));
+  if (node.is("clip")) {
+    call.alpha = static_cast<float>(node.number("alpha"));
+    call.beta = static_cast<float>(node.number("beta"));
+  }
+  const Slot x = p.wide(node.inputs[0]);
+  const Slot y = p.result(id);
+  p.add_step({.label = label(node),
+              .reads = {x},
+              .writes = y,
+              .run =
+                  [=](const Run& run) {
+                    UnaryCall now = call;
+                    now.x = run.at<float>(x);
+                    now.y = run.at<float>(y);
+                    unary(run.pool, now);
+                  },
+              .in_place = true});
+}
+
+// How an operand of a binary op moves through a result seen as (rows, cols).
+struct Stride {
+  std::int64_t row = 0;
+  std::int64_t col = 0;
+};
+
+// The operand's strides if it fits the (rows, cols) view with that many columns.
+std::optional<Stride> stride_in(const Shape& operand, const Shape& result, std::int64_t cols) {
+  if (operand.size() == 1) return Stride{0, 0};
+  if (operand == result) return Stride{cols, 1};
+  Shape padded = Shape::ones(result.rank() - operand.rank());
+  for (const std::int64_t size : operand) padded.append(size);
+  // The axes inside a row, then those over rows, must each be all there or all broadcast.
+  int split = result.rank();
+  for (std::int64_t inside = 1; inside < cols; inside *= result[split]) --split;
+  const auto covers = [&](int from, int to) {
+    bool all = true, none = true;
+    for (int axis = from; axis < to; ++axis) {
+      all = all && padded[axis] == result[axis];
+      none = none && padded[axis] == 1;
+    }
+    return std::pair(all, none);
+  };
+  const auto [rows_all, rows_none] = covers(0, split);
+  const auto [cols_all, cols_none] = covers(split, result.rank());
+  if ((!rows_all && !rows_none) || (!cols_all && !cols_none)) return std::nullopt;
+  const std::int64_t width = cols_all ? cols : 1;
+  return Stride{rows_all ? width : 0, cols_all ? 1 : 0};
+}
+
+// Tries each way of cutting the result into rows until both operands fit.
+std::optional<BinaryCall> binary_call(const Planner& p, const Node& node) {
+  const Shape& result = node.type.shape;
+  std::int64_t cols = result.size();
+  for (int axis = 0; axis <= result.rank(); ++axis) {
+    const auto a = stride_in(p.shape(node.inputs[0]), result, cols);
+    const auto b = stride_in(p.shape(node.inputs[1]), result, cols);
+    if (a && b)
+      return BinaryCall{.rows = result.size() / cols,
+                        .cols = cols,
+                        .a_row = a->row,
+                        .a_col = a->col,
+                        .b_row = b->row,
+                        .b_col = b->col};
+    if (axis < result.rank()) cols /= result[axis];
+  }
+  return std::nullopt;
+}
+
+void lower_binary(Planner& p, NodeId id) {
+  const Node& node = p.node(id);
+  const auto shape = binary_call(p, node);
+  if (!is_float(node.type.dtype) || !shape) return lower_reference(p, id);
+  BinaryCall call = *shape;
+  call.op = std::ranges::find(binary_ops, node.op->name, &std::pair<std::string_view, Binary>::first)->second;
+  const Slot a = p.wide(node.inputs[0]);
+  const Slot b = p.wide(node.inputs[1]);
+  const Slot y = p.result(id);
+  p.add_step({.label = label(node),
+              .reads = {a, b},
+              .writes = y,
+              .run =
+                  [=](const Run& run) {
+                    BinaryCall now = call;
+                    now.a = run.at<float>(a);
+                    now.b = run.at<float>(b);
+                    now.y = run.at<float>(y);
+                    binary(run.pool, now);
+                  },
+              .in_place = p.shape(node.inputs[0]) == node.type.shape});
+}
+
+// fp32 -> fp16 rounds, through fp16 memory; other casts are the table's.
+void lower_cast(Planner& p, NodeId id) {
+  const Node& node = p.node(id);
+  if (node.type.dtype != DType::fp16 || p.node(node.inputs[0]).type.dtype != DType::fp32)
+    return lower_reference(p, id);
+  const Slot x = p.wide(node.inputs[0]);
+  const Slot y = p.result(id);
+  const std::int64_t count = node.type.shape.size();
+  p.add_step({.label = label(node),
+              .reads = {x},
+              .writes = y,
+              .run =
+                  [=](const Run& run) {
+                    auto* halves = reinterpret_cast<std::uint16_t*>(run.scratch.data());
+                    narrow(run.pool, run.at<float>(x), halves, count);
+                    widen(run.pool, halves, run.at<float>(y), count);
+                  },
+              .scratch = static_cast<std::size_t>(count) * sizeof(std::uint16_t),
+              .in_place = true});
+}
+
+// -- rows -----------------------------------------------------------------------------------------
+
+void lower_rows(Planner& p, NodeId id, void (*kernel)(ThreadPool&, const RowsCall&), NodeId gamma,
+                NodeId beta, float epsilon) {
+  const Node& node = p.node(id);
+  const RowsCall call{.rows = leading(node.type.shape), .cols = node.type.shape.back(), .epsilon = epsilon};
+  const Slot x = p.wide(node.inputs[0]);
+  const Slot g = gamma == absent ? no_slot : p.wide(gamma);
+  const Slot b = beta == absent ? no_slot : p.wide(beta);
+  std::vector<Slot> reads = {x, g, b};
+  std::erase(reads, no_slot);
+  const Slot y = p.result(id);
+  p.add_step({.label = label(node),
+              .reads = std::move(reads),
+              .writes = y,
+              .run =
+                  [=](const Run& run) {
+                    RowsCall now = call;
+                    now.x = run.at<float>(x);
+                    now.y = run.at<float>(y);
+                    now.gamma = run.at<float>(g);
+                    now.beta = run.at<float>(b);
+                    kernel(run.pool, now);
+                  },
+              .in_place = true});
+}
+
+void lower_layer_norm(Planner& p, NodeId id) {
+  const Node& node = p.node(id);
+  if (!last_axis_only(node, node.type.shape)) return lower_reference(p, id);
+  lower_rows(p, id, layer_norm, node.inputs[1], node.inputs[2], static_cast<float>(node.number("epsilon")));
+}
+
+void lower_rms_norm(Planner& p, NodeId id) {
+  const Node& node = p.node(id);
+  if (!last_axis_only(node, node.type.shape)) return lower_reference(p, id);
+  lower_rows(p, id, rms_norm, node.inputs[1], absent, static_cast<float>(node.number("epsilon")));
+}
+
+void lower_softmax(Planner& p, NodeId id) {
+  const Node& node = p.node(id);
+  if (node.integer("axis") != node.type.shape.rank() - 1) return lower_reference(p, id);
+  lower_rows(p, id, softmax, absent, absent, 0.0F);
+}
+
+// -- attention ------------------------------------------------------------------------------------
+
+// A bool mask (true: attend) as numbers to add to the scores.
+Slot added_mask(Planner& p, NodeId mask) {
+  const Slot from = p.wide(mask);
+  if (p.node(mask).type.dtype != DType::boolean) return from;
+  const std::int64_t count = p.shape(mask).size();
+  const Slot to = p.new_arena_place(static_cast<std::size_t>(count) * sizeof(float));
+  p.add_step(
+      {.label = str("mask ", p.node(mask).name), .reads = {from}, .writes = to, .run = [=](const Run& run) {
+         const auto* seen = run.at<std::uint8_t>(from);
+         auto* added = run.at<float>(to);
+         for (std::int64_t i = 0; i < count; ++i)
+           added[i] = seen[i] != 0 ? 0.0F : -std::numeric_limits<float>::infinity();
+       }});
+  return to;
+}
+
+void set_mask_strides(AttentionCall& call, const Shape& mask) {
+  std::int64_t* strides[] = {&call.mask_b, &call.mask_h, &call.mask_t, &call.mask_s};
+  for (int axis = 0; axis < mask.rank(); ++axis)
+    *strides[4 - mask.rank() + axis] = mask[axis] == 1 ? 0 : mask.stride(axis);
+}
+
+AttentionCall attention_call(const Planner& p, const Node& node) {
+  const Shape& q = p.shape(node.inputs[0]);
+  const Shape& k = p.shape(node.inputs[1]);
+  AttentionCall call{
+      .b = q[0], .h = q[1], .g = k[1], .t = q[2], .s = k[2], .d = q[3], .dv = p.shape(node.inputs[2])[3]};
+  const double scale = node.number("scale");
+  call.scale = static_cast<float>(scale != 0.0 ? scale : 1.0 / std::sqrt(static_cast<double>(call.d)));
+  call.causal = node.flag("causal");
+  return call;
+}
+
+void lower_attention(Planner& p, NodeId id) {
+  const Node& node = p.node(id);
+  const NodeId mask = node.inputs[3];
+  const NodeId position = node.inputs[4];
+  if (node.type.shape.rank() != 4 || p.shape(node.inputs[1])[0] != node.type.shape[0])
+    return lower_reference(p, id);
+  AttentionCall call = attention_call(p, node);
+  const Slot q = p.wide(node.inputs[0]);
+  Located k = p.stored(node.inputs[1]);
+  Located v = p.stored(node.inputs[2]);
+  if (k.dtype != v.dtype) k = v = {no_slot, DType::fp32};
+  if (k.slot == no_slot) {
+    k.slot = p.wide(node.inputs[1]);
+    v.slot = p.wide(node.inputs[2]);
+  }
+  call.kv_dtype = k.dtype;
+  const Slot m = mask == absent ? no_slot : added_mask(p, mask);
+  if (mask != absent) set_mask_strides(call, p.shape(mask));
+  const Slot start = position == absent ? no_slot : p.wide(position);
+  std::vector<Slot> reads = {q, k.slot, v.slot, m, start};
+  std::erase(reads, no_slot);
+  const Slot y = p.result(id);
+  p.add_step(
+      {.label = str(label(node), mask == absent && position == absent && !call.causal ? "" : " masked"),
+       .reads = std::move(reads),
+       .writes = y,
+       .run =
+           [=](const Run& run) {
+             AttentionCall now = call;
+             now.q = run.at<float>(q);
+             now.k = run.at<void>(k.slot);
+             now.v = run.at<void>(v.slot);
+             now.y = run.at<float>(y);
+             now.mask = run.at<float>(m);
+             now.position = run.at<std::int32_t>(start);
+             attention(run.pool, now, run.scratch);
+           },
+       .scratch = attention_scratch(call, shared_pool().size())});
+}
+
+// New rows of a key/value cache, written in place where the cache is a state of the program.
+void lower_cache_update(Planner& p, NodeId id) {
+  const Node& node = p.node(id);
+  const NodeId state = p.state_of(id);
+  if (state == absent) return lower_reference(p, id);
+  const Located cache = p.stored(state);
+  p.locate(id, cache);
+  const Shape& to = node.type.shape;
+  const Shape& from = p.shape(node.inputs[1]);
+  const Slot update = p.wide(node.inputs[1]);
+  const Slot position = p.wide(node.inputs[2]);
+  const std::int64_t b = to[0], g = to[1], s = to[2], d = to[3], t = from[2];
+  p.add_step({.label = label(node),
+              .reads = {update, position, cache.slot},
+              .writes = cache.slot,
+              .run = [=](const Run& run) {
+                for (std::int64_t i = 0; i < b * g; ++i) {
+                  const std::int64_t row = run.at<std::int32_t>(position)[i / g];
+                  if (row < 0 || row + t > s)
+                    fail("cache_update: rows ", row, " to ", row + t, " of a cache of ", s);
+                  const float* source = run.at<float>(update) + i * t * d;
+                  if (cache.dtype == DType::fp16)
+                    narrow(run.pool, source, run.at<std::uint16_t>(cache.slot) + (i * s + row) * d, t * d);
+                  else
+                    std::copy_n(source, t * d, run.at<float>(cache.slot) + (i * s + row) * d);
+                }
+              }});
+}
+
+void lower_rope(Planner& p, NodeId id) {
+  const Node& node = p.node(id);
+  const Shape& shape = node.type.shape;
+  const Shape& table = p.shape(node.inputs[1]);
+  // Tables that repeat over everything but the tokens (and perhaps the batch) suit the kernel.
+  const bool per_token = table.size() == table[table.rank() - 2] * table.back();
+  const bool per_batch = table.rank() == 4 && table[1] == 1 && table[0] == shape[0];
+  if (shape.rank() != 4 || table.rank() < 2 || table[table.rank() - 2] != shape[2] ||
+      (!per_token && !per_batch) || p.shape(node.inputs[2]) != table || table.back() * 2 != shape[3])
+    return lower_reference(p, id);
+  const std::int64_t b = shape[0], h = shape[1], t = shape[2], d = shape[3];
+  RopeCall call{.b = b,
+                .h = h,
+                .t = t,
+                .d = d,
+                .x_b = h * t * d,
+                .x_h = t * d,
+                .x_t = d,
+                .y_b = h * t * d,
+                .y_h = t * d,
+                .y_t = d};
+  call.table_t = d / 2;
+  call.table_b = per_token ? 0 : t * (d / 2);
+  call.interleaved = node.flag("interleaved");
+  const Slot x = p.wide(node.inputs[0]);
+  const Slot cos = p.wide(node.inputs[1]);
+  const Slot sin = p.wide(node.inputs[2]);
+  const Slot y = p.result(id);
+  p.add_step({.label = label(node),
+              .reads = {x, cos, sin},
+              .writes = y,
+              .run =
+                  [=](const Run& run) {
+                    RopeCall now = call;
+                    now.x = run.at<float>(x);
+                    now.y = run.at<float>(y);
+                    now.cos = run.at<float>(cos);
+                    now.sin = run.at<float>(sin);
+                    rope(run.pool, now);
+                  },
+              .in_place = true});
+}
+
+// -- moving data ----------------------------------------------------------------------------------
+
+// Rows of a fixed table. A table that is also a product's weight (a tied embedding) is read from that
+// product's panels, so that it is held once.
+void lower_gather(Planner& p, NodeId id) {
+  const Node& node = p.node(id);
+  const NodeId x = node.inputs[0];
+  const bool plain_rows =
+      p.is_fixed(x) && p.shape(x).rank() == 2 && node.integer("axis") == 0 && node.integer("batch_dims") == 0;
+  if (!plain_rows || !is_float(node.type.dtype)) return lower_reference(p, id);
+  const std::int64_t n = p.shape(x)[0], k = p.shape(x)[1];
+  const auto count = static_cast<std::size_t>(p.shape(node.inputs[1]).size());
+  const bool packed = p.has_panels(x, Form::panels_nk);
+  const Panels panels = packed ? p.panels(x, Form::panels_nk) : Panels{};
+  const Located rows = packed ? Located{} : p.natural(x);
+  const Slot indices = p.wide(node.inputs[1]);
+  const Slot y = p.result(id);
+  p.add_step({.label = label(node) + (packed ? " from panels" : ""),
+              .reads = {indices},
+              .writes = y,
+              .run =
+                  [=](const Run& run) {
+                    auto* ids = reinterpret_cast<std::int32_t*>(run.scratch.data());
+                    for (std::size_t i = 0; i < count; ++i) {  // negative ids count from the end
+                      const std::int32_t wanted = run.at<std::int32_t>(indices)[i];
+                      ids[i] = wanted < 0 ? wanted + static_cast<std::int32_t>(n) : wanted;
+                    }
+                    if (packed)
+                      gather_rows(run.pool, panels, {ids, count}, run.at<float>(y));
+                    else
+                      gather_rows(run.pool, {run.at<void>(rows.slot), rows.dtype, k, 1}, n, k, {ids, count},
+                                  run.at<float>(y));
+                  },
+              .scratch = count * sizeof(std::int32_t)});
+}
+
+void lower_transpose(Planner& p, NodeId id) {
+  const Node& node = p.node(id);
+  const std::size_t size = dtype_size(memory_dtype(node.type.dtype));
+  if (size != sizeof(float)) return lower_reference(p, id);
+  const Permutation permutation = make_permutation(p.shape(node.inputs[0]), node.list("perm"));
+  const Slot x = p.wide(node.inputs[0]);
+  const Slot y = p.result(id);
+  p.add_step({.label = label(node), .reads = {x}, .writes = y, .run = [=](const Run& run) {
+                permute(run.pool, permutation, run.at<float>(x), run.at<float>(y));
+              }});
+}
+
+// -- products of two run-time values ---------------------------------------------------------------
+
+void lower_matmul(Planner& p, NodeId id) {
+  const Node& node = p.node(id);
+  const Shape& a = p.shape(node.inputs[0]);
+  const Shape& b = p.shape(node.inputs[1]);
+  if (!is_float(node.type.dtype) || a.rank() < 2 || b.rank() < 2) return lower_reference(p, id);
+  const bool tx = node.flag("transpose_x");
+  const bool ty = node.flag("transpose_y");
+  const Shape& c = node.type.shape;
+  const std::int64_t m = c[c.rank() - 2], n = c.back(), k = a[a.rank() - (tx ? 2 : 1)];
+  const GemmCall call{.m = m,
+                      .n = n,
+                      .k = k,
+                      .a_row = tx ? 1 : k,
+                      .a_col = tx ? m : 1,
+                      .b_row = ty ? 1 : n,
+                      .b_col = ty ? k : 1,
+                      .c_row = n};
+  const std::vector<std::int64_t> a_offsets = batch_offsets(a, c);
+  const std::vector<std::int64_t> b_offsets = batch_offsets(b, c);
+  const Slot x = p.wide(node.inputs[0]);
+  const Slot y = p.wide(node.inputs[1]);
+  const Slot z = p.result(id);
+  std::vector<GemmCall> calls(a_offsets.size(), call);
+  p.add_step({.label = label(node),
+              .reads = {x, y},
+              .writes = z,
+              .run =
+                  [=](const Run& run) mutable {
+                    for (std::size_t i = 0; i < calls.size(); ++i) {
+                      calls[i].a = run.at<float>(x) + a_offsets[i];
+                      calls[i].b = run.at<float>(y) + b_offsets[i];
+                      calls[i].c = run.at<float>(z) + static_cast<std::int64_t>(i) * m * n;
+                    }
+                    gemm(run.pool, calls, run.scratch);
+                  },
+              .scratch = gemm_scratch(call, shared_pool().size())});
+}
+
+struct Lowering {
+  std::string_view op;
+  void (*lower)(Planner&, NodeId);
+};
+
+constexpr Lowering lowerings[] = {
+    {"relu", lower_unary},
+    {"silu", lower_unary},
+    {"gelu", lower_unary},
+    {"sigmoid", lower_unary},
+    {"tanh", lower_unary},
+    {"exp", lower_unary},
+    {"log", lower_unary},
+    {"sqrt", lower_unary},
+    {"rsqrt", lower_unary},
+    {"erf", lower_unary},
+    {"neg", lower_unary},
+    {"abs", lower_unary},
+    {"square", lower_unary},
+    {"clip", lower_unary},
+    {"add", lower_binary},
+    {"sub", lower_binary},
+    {"mul", lower_binary},
+    {"real_div", lower_binary},
+    {"pow", lower_binary},
+    {"maximum", lower_binary},
+    {"minimum", lower_binary},
+    {"cast", lower_cast},
+    {"softmax", lower_softmax},
+    {"layer_norm", lower_layer_norm},
+    {"rms_norm", lower_rms_norm},
+    {"scaled_dot_product_attention", lower_attention},
+    {"cache_update", lower_cache_update},
+    {"rope", lower_rope},
+    {"gather", lower_gather},
+    {"transpose", lower_transpose},
+    {"matmul", lower_matmul},
+};
+
+}  // namespace
+
+void lower(Planner& planner, NodeId id) {
+  const auto found = std::ranges::find(lowerings, planner.node(id).op->name, &Lowering::op);
+  (found == std::end(lowerings) ? lower_reference : found->lower)(planner, id);
+}
+
+}  // namespace orion::cpu

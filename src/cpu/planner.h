@@ -1,0 +1,97 @@
+// Builds a Plan node by node. lower.cpp decides which kernel a node becomes; this keeps the books.
+#pragma once
+
+#include "cpu/plan.h"
+
+#include "orion/op.h"
+
+namespace orion::cpu {
+
+/// A matrix product with a fixed operand, and what is computed while its result is still in registers.
+struct Product {
+  NodeId node = absent;
+  NodeId last = absent;  // the node whose value the step computes
+  NodeId bias = absent;
+  Activation activation = Activation::none;
+  NodeId factor = absent;
+  NodeId residual = absent;
+};
+
+/// Where a node's value is, and in what width.
+struct Located {
+  Slot slot = no_slot;
+  DType dtype = DType::fp32;
+};
+
+class Planner {
+ public:
+  Planner(Plan& plan);
+  void build();
+
+  const Graph& graph() const { return plan_.graph; }
+  const Node& node(NodeId id) const { return plan_.graph.node(id); }
+  const Shape& shape(NodeId id) const { return node(id).type.shape; }
+
+  // -- reading operands -------------------------------------------------------------------------
+  /// The value as the kernels want it: fp32, int32 or bool, widened by a step of its own if need be.
+  Slot wide(NodeId id);
+  /// The value in whatever width it is stored.
+  Located stored(NodeId id);
+  /// Whether the value is a weight or constant (through views), hence known before the first run.
+  bool is_fixed(NodeId id) const;
+  /// A fixed value of rank >= 2 packed into panels; `data` is its address.
+  Panels panels(NodeId id, Form form);
+  bool has_panels(NodeId id, Form form) const;
+  /// A fixed value row-major in its own type.
+  Located natural(NodeId id);
+
+  // -- writing results --------------------------------------------------------------------------
+  /// A new place for the node's result; every node gets one, or `alias`, or `locate`.
+  Slot result(NodeId id);
+  /// A place for something that is no node's value.
+  Slot new_arena_place(std::size_t bytes) { return new_place({.kind = Place::Kind::arena, .bytes = bytes}); }
+  /// The node's value is its operand's, reinterpreted.
+  void alias(NodeId id, NodeId operand);
+  void locate(NodeId id, Located where) { located_[static_cast<std::size_t>(id)] = where; }
+  void add_step(Step step);
+
+  // -- the rest of the graph --------------------------------------------------------------------
+  /// The only node that uses this one, or `absent`.
+  NodeId only_user(NodeId id) const;
+  /// Makes `id` part of the step emitted for `last` (which may be itself).
+  void fuse(NodeId id, NodeId last) { fused_into_[static_cast<std::size_t>(id)] = last; }
+  bool is_fused(NodeId id) const { return fused_into_[static_cast<std::size_t>(id)] != absent; }
+  /// If `id` is the new state of an input whose old value nothing needs from here on, that input.
+  NodeId state_of(NodeId id) const;
+
+ private:
+  CpuWeights& store(NodeId id) const;
+  std::string fixed_name(NodeId id) const;
+  NodeId root(NodeId id) const;
+  Slot new_place(Place place);
+  void locate_sources();
+  void lower_all();
+  bool is_state(const Output& output) const;
+  void write_outputs();
+  void write_output(int port, const Output& output);
+  Located staged(NodeId id);
+
+  Plan& plan_;
+  std::vector<Located> located_;
+  std::map<NodeId, Slot> input_slots_;
+  std::vector<Slot> widened_;
+  std::vector<NodeId> fused_into_;
+  std::vector<NodeId> roots_;
+  std::vector<std::vector<NodeId>> users_;
+};
+
+/// Whether a node only reinterprets its first operand's memory.
+bool is_view(const Graph& graph, const Node& node);
+
+/// Finds the products of a graph with a weight or constant, and what each can take in.
+std::vector<Product> find_products(Planner& planner);
+void lower_product(Planner& planner, const Product& product);
+/// Emits the steps of any other node.
+void lower(Planner& planner, NodeId id);
+
+}  // namespace orion::cpu

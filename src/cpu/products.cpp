@@ -1,0 +1,185 @@
+// Products with a weight: which there are, what they take in, and the steps they become.
+#include "cpu/planner.h"
+
+#include "orion/error.h"
+
+#include <algorithm>
+
+namespace orion::cpu {
+namespace {
+
+bool all_are(const std::vector<std::int64_t>& values, std::int64_t wanted) {
+  return std::ranges::all_of(values, [=](std::int64_t v) { return v == wanted; });
+}
+
+bool is_packed_matmul(const Planner& p, const Node& node) {
+  return node.is("matmul") && is_float(node.type.dtype) && !node.flag("transpose_x") &&
+         !p.is_fixed(node.inputs[0]) && p.is_fixed(node.inputs[1]) && p.shape(node.inputs[1]).rank() == 2;
+}
+
+// A convolution that only mixes channels: one tap, every position, one group.
+bool is_pointwise_conv(const Planner& p, const Node& node) {
+  if (!node.is("conv") || node.integer("groups") != 1 || p.is_fixed(node.inputs[0]) ||
+      !p.is_fixed(node.inputs[1]))
+    return false;
+  const Shape& x = p.shape(node.inputs[0]);
+  const Shape& w = p.shape(node.inputs[1]);
+  const bool known_bias = node.inputs[2] == absent || p.is_fixed(node.inputs[2]);
+  return w.size() == w[0] * w[1] && known_bias && all_are(node.list("strides"), 1) &&
+         node.type.shape.size() / w[0] == x.size() / w[1];
+}
+
+std::optional<Activation> activation_of(const Node& node) {
+  if (node.is("relu")) return Activation::relu;
+  if (node.is("silu")) return Activation::silu;
+  if (node.is("sigmoid")) return Activation::sigmoid;
+  if (node.is("tanh")) return Activation::tanh;
+  if (!node.is("gelu")) return std::nullopt;
+  if (node.text("mode") == "EXACT") return Activation::gelu_erf;
+  return node.text("mode") == "TANH_APPROXIMATION" ? Activation::gelu_tanh : Activation::gelu_sigmoid;
+}
+
+// The axis of a product's result that counts the weight's outputs.
+int output_axis(const Node& node) {
+  return node.is("conv") ? 1 : node.type.shape.rank() - 1;
+}
+
+// Whether `candidate`, broadcast against the product, varies along the output axis only.
+bool is_bias(const Planner& p, const Node& node, NodeId candidate) {
+  const Shape& shape = p.shape(candidate);
+  const int from_back = node.type.shape.rank() - output_axis(node);
+  const std::int64_t n = node.type.shape[output_axis(node)];
+  return p.is_fixed(candidate) && shape.size() == n && shape.rank() >= from_back &&
+         shape[shape.rank() - from_back] == n;
+}
+
+NodeId other_operand(const Node& node, NodeId operand) {
+  return node.inputs[0] == operand ? node.inputs[1] : node.inputs[0];
+}
+
+bool take_binary(const Planner& p, Product& product, const Node& node, NodeId other) {
+  const bool started = product.activation != Activation::none || product.factor != absent;
+  if (node.is("add") && !started && product.bias == absent && is_bias(p, p.node(product.node), other)) {
+    product.bias = other;
+    return true;
+  }
+  if (p.shape(other) != node.type.shape) return false;
+  if (node.is("add")) product.residual = other;
+  if (node.is("mul") && product.factor == absent) product.factor = other;
+  return product.residual == other || product.factor == other;
+}
+
+// Tries to take in `next`, the only reader of the product so far. The order is the epilogue's: bias,
+// activation, factor, residual.
+bool take(const Planner& p, Product& product, NodeId next) {
+  const Node& node = p.node(next);
+  if (node.type != p.node(product.node).type || p.is_fused(next) || product.residual != absent) return false;
+  const auto activation = activation_of(node);
+  if (activation && product.activation == Activation::none && product.factor == absent) {
+    product.activation = *activation;
+    return true;
+  }
+  if (!node.is("add") && !node.is("mul")) return false;
+  const NodeId other = other_operand(node, product.last);
+  return other != product.last && take_binary(p, product, node, other);
+}
+
+Product grown(Planner& p, NodeId id) {
+  Product product{.node = id, .last = id};
+  if (p.node(id).is("conv")) product.bias = p.node(id).inputs[2];
+  for (NodeId next = p.only_user(id); next != absent && take(p, product, next); next = p.only_user(next)) {
+    p.fuse(product.last, next);
+    product.last = next;
+  }
+  p.fuse(product.last, product.last);
+  return product;
+}
+
+struct EpilogueSlots {
+  Slot bias = no_slot;
+  Activation activation = Activation::none;
+  Slot factor = no_slot;
+  Slot residual = no_slot;
+
+  Epilogue at(const Run& run) const {
+    return {run.at<float>(bias), activation, run.at<float>(factor), run.at<float>(residual)};
+  }
+};
+
+EpilogueSlots epilogue_of(Planner& p, const Product& product, std::vector<Slot>& reads) {
+  const auto read = [&](NodeId id) {
+    if (id == absent) return no_slot;
+    reads.push_back(p.wide(id));
+    return reads.back();
+  };
+  return {read(product.bias), product.activation, read(product.factor), read(product.residual)};
+}
+
+// Everything of the call but its addresses. A matmul is one call on (M, K); a convolution is one per
+// image, its positions being the rows: x (C, S) read column by column.
+LinearCall shape_of_call(Planner& p, const Node& node) {
+  LinearCall call;
+  if (node.is("matmul")) {
+    call.w = p.panels(node.inputs[1], node.flag("transpose_y") ? Form::panels_nk : Form::panels_kn);
+    call.m = node.type.shape.size() / call.w.n;
+    call.x_row = call.w.k;
+    call.y_row = call.w.n;
+    return call;
+  }
+  call.w = p.panels(node.inputs[1], Form::panels_nk);
+  call.m = node.type.shape.size() / node.type.shape[0] / call.w.n;
+  call.x_row = call.y_row = 1;
+  call.x_col = call.y_col = call.m;
+  return call;
+}
+
+std::string label_of(const Planner& p, const Product& product) {
+  const Node& node = p.node(product.node);
+  return str(node.op->name, ' ', p.node(product.last).name, product.bias != absent ? " +bias" : "",
+             product.activation != Activation::none ? " +activation" : "",
+             product.factor != absent ? " +factor" : "", product.residual != absent ? " +residual" : "");
+}
+
+}  // namespace
+
+std::vector<Product> find_products(Planner& planner) {
+  std::vector<Product> products;
+  for (NodeId id = 0; id < planner.graph().size(); ++id) {
+    const Node& node = planner.node(id);
+    if (!is_packed_matmul(planner, node) && !is_pointwise_conv(planner, node)) continue;
+    shape_of_call(planner, node);  // packs the weight now, so that a gather from it finds the panels
+    products.push_back(grown(planner, id));
+  }
+  return products;
+}
+
+void lower_product(Planner& planner, const Product& product) {
+  const Node& node = planner.node(product.node);
+  const LinearCall call = shape_of_call(planner, node);
+  const std::int64_t images = node.is("conv") ? node.type.shape[0] : 1;
+  std::vector<Slot> reads = {planner.wide(node.inputs[0])};
+  const Slot x = reads[0];
+  const EpilogueSlots epilogue = epilogue_of(planner, product, reads);
+  const Slot y = planner.result(product.last);
+  planner.add_step({.label = label_of(planner, product),
+                    .reads = std::move(reads),
+                    .writes = y,
+                    .run =
+                        [=](const Run& run) {
+                          LinearCall now = call;
+                          now.x = run.at<float>(x);
+                          now.y = run.at<float>(y);
+                          now.epilogue = epilogue.at(run);
+                          const std::int64_t step = call.m * call.w.n;
+                          for (std::int64_t i = 0; i < images; ++i) {
+                            linear(run.pool, now, run.scratch);
+                            now.x += call.m * call.w.k;
+                            now.y += step;
+                            if (now.epilogue.factor != nullptr) now.epilogue.factor += step;
+                            if (now.epilogue.residual != nullptr) now.epilogue.residual += step;
+                          }
+                        },
+                    .scratch = linear_scratch(call, shared_pool().size())});
+}
+
+}  // namespace orion::cpu

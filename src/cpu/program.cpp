@@ -1,0 +1,97 @@
+#include "cpu/program.h"
+
+#include "orion/error.h"
+
+#include <algorithm>
+#include <iomanip>
+
+namespace orion::cpu {
+namespace {
+
+Tensor bytes(std::size_t count) {
+  const auto rounded = static_cast<std::int64_t>((count + 63) / 64 * 64);
+  return Tensor(TensorType{DType::boolean, {std::max<std::int64_t>(rounded, 64)}});
+}
+
+}  // namespace
+
+CpuProgram::CpuProgram(std::unique_ptr<Plan> plan, ThreadPool& pool)
+    : plan_(std::move(plan)),
+      pool_(pool),
+      arena_(bytes(plan_->arena_bytes)),
+      scratch_(bytes(plan_->scratch_bytes)),
+      addresses_(plan_->places.size()) {
+  for (const Port& port : plan_->inputs) ports_.push_back({port, {}, {}});
+  for (const Port& port : plan_->outputs) {
+    const auto state = std::ranges::find(ports_, port.name, [](const Bound& b) { return b.port.name; });
+    output_ports_.push_back(static_cast<std::size_t>(state - ports_.begin()));
+    if (state == ports_.end()) ports_.push_back({port, {}, {}});
+  }
+}
+
+Tensor CpuProgram::buffer(std::string_view port) const {
+  const Bound& found = bound(port);
+  if (!found.memory.empty()) return found.memory;
+  if (found.own.empty()) found.own = Tensor(found.port.type);
+  return found.own;
+}
+
+void CpuProgram::bind(std::string_view port, Tensor memory) {
+  Bound& found = bound(port);
+  if (!memory.empty() && memory.type() != found.port.type)
+    fail("'", port, "' is ", found.port.type, ", the memory given is ", memory.type());
+  found.memory = std::move(memory);
+  resolved_ = false;
+}
+
+void CpuProgram::run() {
+  if (!resolved_) resolve();
+  const Run context{addresses_.data(), pool_, {scratch_.data(), scratch_.bytes()}};
+  for (const Step& step : plan_->steps) step.run(context);
+}
+
+void CpuProgram::resolve() {
+  for (std::size_t i = 0; i < addresses_.size(); ++i) {
+    const Place& place = plan_->places[i];
+    const auto port = static_cast<std::size_t>(place.port);
+    switch (place.kind) {
+      case Place::Kind::arena:
+        addresses_[i] = arena_.data() + place.offset;
+        break;
+      case Place::Kind::fixed:
+        addresses_[i] = const_cast<void*>(place.fixed);
+        break;
+      case Place::Kind::input:
+        addresses_[i] = buffer(ports_[port].port.name).data();
+        break;
+      case Place::Kind::output:
+        addresses_[i] = buffer(ports_[output_ports_[port]].port.name).data();
+        break;
+    }
+  }
+  resolved_ = true;
+}
+
+std::string CpuProgram::describe() const {
+  std::ostringstream out;
+  for (const Step& step : plan_->steps) out << step.label << '\n';
+  constexpr double mebi = 1024.0 * 1024.0;
+  out << std::fixed << std::setprecision(2) << plan_->steps.size() << " steps on " << pool_.size()
+      << " threads, arena " << static_cast<double>(plan_->arena_bytes) / mebi << " MiB, scratch "
+      << static_cast<double>(plan_->scratch_bytes) / mebi << " MiB, weights "
+      << static_cast<double>(plan_->weights->bytes()) / mebi << " MiB\n";
+  return out.str();
+}
+
+CpuProgram::Bound& CpuProgram::bound(std::string_view port) {
+  const auto found =
+      std::ranges::find(ports_, port, [](const Bound& b) { return std::string_view(b.port.name); });
+  if (found == ports_.end()) fail("the program has no input or output '", port, "'");
+  return *found;
+}
+
+const CpuProgram::Bound& CpuProgram::bound(std::string_view port) const {
+  return const_cast<CpuProgram*>(this)->bound(port);
+}
+
+}  // namespace orion::cpu

@@ -1,0 +1,42 @@
+#pragma once
+
+#include "cpu/plan.h"
+
+namespace orion::cpu {
+
+/// A plan with memory.
+class CpuProgram final : public Program {
+ public:
+  CpuProgram(std::unique_ptr<Plan> plan, ThreadPool& pool);
+
+  const std::vector<Port>& inputs() const override { return plan_->inputs; }
+  const std::vector<Port>& outputs() const override { return plan_->outputs; }
+  Tensor buffer(std::string_view port) const override;
+  void bind(std::string_view port, Tensor memory) override;
+  void run() override;
+  std::shared_ptr<DeviceWeights> weights() const override { return plan_->weights; }
+  std::string_view device() const override { return "cpu"; }
+  std::string describe() const override;
+
+ private:
+  struct Bound {
+    Port port;
+    mutable Tensor own;  // made when first needed
+    Tensor memory;       // what runs use; empty: `own`
+  };
+
+  Bound& bound(std::string_view port);
+  const Bound& bound(std::string_view port) const;
+  void resolve();
+
+  std::unique_ptr<Plan> plan_;
+  ThreadPool& pool_;
+  std::vector<Bound> ports_;               // inputs, then outputs that are not states
+  std::vector<std::size_t> output_ports_;  // index into ports_ of each output
+  Tensor arena_;
+  Tensor scratch_;
+  std::vector<void*> addresses_;
+  bool resolved_ = false;
+};
+
+}  // namespace orion::cpu

@@ -1,0 +1,131 @@
+// Eight floats in an AVX2 register. See simd_portable.h for what each operation promises.
+#pragma once
+
+#include <immintrin.h>
+#include <cstdint>
+#include <cstring>
+
+namespace orion::cpu::avx2 {
+
+struct Vec {
+  static constexpr int lanes = 8;
+  static constexpr int tile_rows = 6;  // 6 x 2 accumulators, 2 of B, 1 broadcast: 15 of 16 registers
+  static constexpr int tile_vectors = 2;
+  static constexpr int vector_accumulators = 8;
+
+  __m256 v;
+
+  Vec() = default;
+  Vec(__m256 from) : v(from) {}
+  explicit Vec(float from) : v(_mm256_set1_ps(from)) {}
+
+  static Vec load(const float* p) { return _mm256_loadu_ps(p); }
+  static Vec load(const float* p, int n) {
+    return n == lanes ? load(p) : Vec(_mm256_maskload_ps(p, first(n)));
+  }
+  static Vec load(const std::uint16_t* p) {
+    return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  }
+  static Vec load(const std::uint16_t* p, int n) {
+    if (n == lanes) return load(p);
+    alignas(16) std::uint16_t part[lanes] = {};
+    std::memcpy(part, p, static_cast<std::size_t>(n) * sizeof(*p));
+    return load(part);
+  }
+  void store(float* p) const { _mm256_storeu_ps(p, v); }
+  void store(float* p, int n) const { n == lanes ? store(p) : _mm256_maskstore_ps(p, first(n), v); }
+  void store(std::uint16_t* p) const {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
+                     _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+  }
+  void store(std::uint16_t* p, int n) const {
+    if (n == lanes) return store(p);
+    alignas(16) std::uint16_t part[lanes];
+    store(part);
+    std::memcpy(p, part, static_cast<std::size_t>(n) * sizeof(*p));
+  }
+
+ private:
+  static __m256i first(int n) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+  }
+};
+
+struct Mask {
+  __m256 m;
+};
+
+inline Vec operator+(Vec a, Vec b) {
+  return _mm256_add_ps(a.v, b.v);
+}
+inline Vec operator-(Vec a, Vec b) {
+  return _mm256_sub_ps(a.v, b.v);
+}
+inline Vec operator*(Vec a, Vec b) {
+  return _mm256_mul_ps(a.v, b.v);
+}
+inline Vec operator/(Vec a, Vec b) {
+  return _mm256_div_ps(a.v, b.v);
+}
+inline Vec fma(Vec a, Vec b, Vec c) {
+  return _mm256_fmadd_ps(a.v, b.v, c.v);
+}
+inline Vec max(Vec a, Vec b) {
+  return _mm256_max_ps(a.v, b.v);
+}
+inline Vec min(Vec a, Vec b) {
+  return _mm256_min_ps(a.v, b.v);
+}
+inline Vec sqrt(Vec a) {
+  return _mm256_sqrt_ps(a.v);
+}
+inline Vec abs(Vec a) {
+  return _mm256_andnot_ps(_mm256_set1_ps(-0.0F), a.v);
+}
+inline Vec neg(Vec a) {
+  return _mm256_xor_ps(a.v, _mm256_set1_ps(-0.0F));
+}
+inline Mask less(Vec a, Vec b) {
+  return {_mm256_cmp_ps(a.v, b.v, _CMP_LT_OQ)};
+}
+inline Mask is_nan(Vec a) {
+  return {_mm256_cmp_ps(a.v, a.v, _CMP_UNORD_Q)};
+}
+inline Vec select(Mask m, Vec a, Vec b) {
+  return _mm256_blendv_ps(b.v, a.v, m.m);
+}
+
+inline float sum(Vec a) {
+  __m128 s = _mm_add_ps(_mm256_castps256_ps128(a.v), _mm256_extractf128_ps(a.v, 1));
+  s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+  return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+}
+
+inline float max_of(Vec a) {
+  __m128 s = _mm_max_ps(_mm256_castps256_ps128(a.v), _mm256_extractf128_ps(a.v, 1));
+  s = _mm_max_ps(s, _mm_movehl_ps(s, s));
+  return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
+}
+
+// 2^n needs n in [-126, 127], and the result's n may be twice that: two factors.
+inline Vec scale_by_power(Vec a, Vec n) {
+  const __m256i whole = _mm256_cvtps_epi32(n.v);
+  const __m256i half = _mm256_srai_epi32(whole, 1);
+  const __m256i bias = _mm256_set1_epi32(127);
+  const __m256i low = _mm256_slli_epi32(_mm256_add_epi32(half, bias), 23);
+  const __m256i high = _mm256_slli_epi32(_mm256_add_epi32(_mm256_sub_epi32(whole, half), bias), 23);
+  return a * Vec(_mm256_castsi256_ps(low)) * Vec(_mm256_castsi256_ps(high));
+}
+
+inline Vec split_exponent(Vec a, Vec& exponent) {
+  const __m256i bits = _mm256_castps_si256(a.v);
+  const __m256i e = _mm256_srai_epi32(_mm256_sub_epi32(bits, _mm256_set1_epi32(0x3f3504f3)), 23);
+  exponent = _mm256_cvtepi32_ps(e);
+  return _mm256_castsi256_ps(_mm256_sub_epi32(bits, _mm256_slli_epi32(e, 23)));
+}
+
+inline Vec upper_bits(Vec a) {
+  return _mm256_and_ps(a.v, _mm256_castsi256_ps(_mm256_set1_epi32(-4096)));
+}
+
+}  // namespace orion::cpu::avx2

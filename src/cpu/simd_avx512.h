@@ -1,0 +1,122 @@
+// Sixteen floats in an AVX-512 register. See simd_portable.h for what each operation promises.
+#pragma once
+
+#include <immintrin.h>
+#include <cstdint>
+
+namespace orion::cpu::avx512 {
+
+// The masked forms with a full mask are the plain instructions; GCC's header for the plain ones passes an
+// uninitialised operand, which it then warns about.
+inline constexpr __mmask16 every = 0xffff;
+
+struct Vec {
+  static constexpr int lanes = 16;
+  static constexpr int tile_rows = 14;  // 14 x 2 accumulators, 2 of B, 1 spare: 31 of 32 registers
+  static constexpr int tile_vectors = 2;
+  static constexpr int vector_accumulators = 16;
+
+  __m512 v;
+
+  Vec() = default;
+  Vec(__m512 from) : v(from) {}
+  explicit Vec(float from) : v(_mm512_set1_ps(from)) {}
+
+  static Vec load(const float* p) { return _mm512_loadu_ps(p); }
+  static Vec load(const float* p, int n) { return _mm512_maskz_loadu_ps(first(n), p); }
+  static Vec load(const std::uint16_t* p) {
+    return _mm512_maskz_cvtph_ps(every, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  }
+  static Vec load(const std::uint16_t* p, int n) {
+    return _mm512_maskz_cvtph_ps(every, _mm256_maskz_loadu_epi16(first(n), p));
+  }
+  void store(float* p) const { _mm512_storeu_ps(p, v); }
+  void store(float* p, int n) const { _mm512_mask_storeu_ps(p, first(n), v); }
+  void store(std::uint16_t* p) const { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), halves()); }
+  void store(std::uint16_t* p, int n) const { _mm256_mask_storeu_epi16(p, first(n), halves()); }
+
+ private:
+  static __mmask16 first(int n) { return static_cast<__mmask16>((1U << n) - 1U); }
+  __m256i halves() const {
+    return _mm512_maskz_cvtps_ph(every, v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  }
+};
+
+struct Mask {
+  __mmask16 m;
+};
+
+inline Vec operator+(Vec a, Vec b) {
+  return _mm512_add_ps(a.v, b.v);
+}
+inline Vec operator-(Vec a, Vec b) {
+  return _mm512_sub_ps(a.v, b.v);
+}
+inline Vec operator*(Vec a, Vec b) {
+  return _mm512_mul_ps(a.v, b.v);
+}
+inline Vec operator/(Vec a, Vec b) {
+  return _mm512_div_ps(a.v, b.v);
+}
+inline Vec fma(Vec a, Vec b, Vec c) {
+  return _mm512_fmadd_ps(a.v, b.v, c.v);
+}
+inline Vec max(Vec a, Vec b) {
+  return _mm512_maskz_max_ps(every, a.v, b.v);
+}
+inline Vec min(Vec a, Vec b) {
+  return _mm512_maskz_min_ps(every, a.v, b.v);
+}
+inline Vec sqrt(Vec a) {
+  return _mm512_maskz_sqrt_ps(every, a.v);
+}
+inline Vec abs(Vec a) {
+  return _mm512_abs_ps(a.v);
+}
+inline Vec neg(Vec a) {
+  return _mm512_maskz_xor_ps(every, a.v, _mm512_set1_ps(-0.0F));
+}
+inline Mask less(Vec a, Vec b) {
+  return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ)};
+}
+inline Mask is_nan(Vec a) {
+  return {_mm512_cmp_ps_mask(a.v, a.v, _CMP_UNORD_Q)};
+}
+inline Vec select(Mask m, Vec a, Vec b) {
+  return _mm512_mask_blend_ps(m.m, b.v, a.v);
+}
+inline __m256 lower(Vec a) {
+  return _mm512_maskz_extractf32x8_ps(0xff, a.v, 0);
+}
+inline __m256 upper(Vec a) {
+  return _mm512_maskz_extractf32x8_ps(0xff, a.v, 1);
+}
+inline float sum(Vec a) {
+  const __m256 eight = _mm256_add_ps(lower(a), upper(a));
+  __m128 s = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+  return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+}
+inline float max_of(Vec a) {
+  const __m256 eight = _mm256_max_ps(lower(a), upper(a));
+  __m128 s = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  s = _mm_max_ps(s, _mm_movehl_ps(s, s));
+  return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
+}
+
+inline Vec scale_by_power(Vec a, Vec n) {
+  return _mm512_maskz_scalef_ps(every, a.v, n.v);
+}
+
+inline Vec split_exponent(Vec a, Vec& exponent) {
+  const __m512i bits = _mm512_castps_si512(a.v);
+  const __m512i e = _mm512_maskz_srai_epi32(every, _mm512_sub_epi32(bits, _mm512_set1_epi32(0x3f3504f3)), 23);
+  exponent = _mm512_maskz_cvtepi32_ps(every, e);
+  return _mm512_castsi512_ps(_mm512_sub_epi32(bits, _mm512_maskz_slli_epi32(every, e, 23)));
+}
+
+inline Vec upper_bits(Vec a) {
+  return _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(a.v), _mm512_set1_epi32(-4096)));
+}
+
+}  // namespace orion::cpu::avx512

@@ -1,0 +1,119 @@
+// Four floats in a NEON register (aarch64). See simd_portable.h for what each operation promises.
+#pragma once
+
+#include <arm_neon.h>
+#include <cstdint>
+#include <cstring>
+
+namespace orion::cpu::neon {
+
+struct Vec {
+  static constexpr int lanes = 4;
+  static constexpr int tile_rows = 6;  // 6 x 4 accumulators, 4 of B, up to 4 of A: 32 registers
+  static constexpr int tile_vectors = 4;
+  static constexpr int vector_accumulators = 16;
+
+  float32x4_t v;
+
+  Vec() = default;
+  Vec(float32x4_t from) : v(from) {}
+  explicit Vec(float from) : v(vdupq_n_f32(from)) {}
+
+  static Vec load(const float* p) { return vld1q_f32(p); }
+  static Vec load(const float* p, int n) { return n == lanes ? load(p) : load(Part<float>(p, n).at); }
+  static Vec load(const std::uint16_t* p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
+  static Vec load(const std::uint16_t* p, int n) {
+    return n == lanes ? load(p) : load(Part<std::uint16_t>(p, n).at);
+  }
+  void store(float* p) const { vst1q_f32(p, v); }
+  void store(float* p, int n) const { store_part(p, n); }
+  void store(std::uint16_t* p) const { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(v))); }
+  void store(std::uint16_t* p, int n) const { store_part(p, n); }
+
+ private:
+  template <class T>
+  struct Part {
+    T at[lanes] = {};
+    Part(const T* p, int n) { std::memcpy(at, p, static_cast<std::size_t>(n) * sizeof(T)); }
+  };
+  template <class T>
+  void store_part(T* p, int n) const {
+    if (n == lanes) return store(p);
+    T part[lanes];
+    store(part);
+    std::memcpy(p, part, static_cast<std::size_t>(n) * sizeof(T));
+  }
+};
+
+struct Mask {
+  uint32x4_t m;
+};
+
+inline Vec operator+(Vec a, Vec b) {
+  return vaddq_f32(a.v, b.v);
+}
+inline Vec operator-(Vec a, Vec b) {
+  return vsubq_f32(a.v, b.v);
+}
+inline Vec operator*(Vec a, Vec b) {
+  return vmulq_f32(a.v, b.v);
+}
+inline Vec operator/(Vec a, Vec b) {
+  return vdivq_f32(a.v, b.v);
+}
+inline Vec fma(Vec a, Vec b, Vec c) {
+  return vfmaq_f32(c.v, a.v, b.v);
+}
+inline Vec max(Vec a, Vec b) {
+  return vmaxq_f32(a.v, b.v);
+}
+inline Vec min(Vec a, Vec b) {
+  return vminq_f32(a.v, b.v);
+}
+inline Vec sqrt(Vec a) {
+  return vsqrtq_f32(a.v);
+}
+inline Vec abs(Vec a) {
+  return vabsq_f32(a.v);
+}
+inline Vec neg(Vec a) {
+  return vnegq_f32(a.v);
+}
+inline Mask less(Vec a, Vec b) {
+  return {vcltq_f32(a.v, b.v)};
+}
+inline Mask is_nan(Vec a) {
+  return {vmvnq_u32(vceqq_f32(a.v, a.v))};
+}
+inline Vec select(Mask m, Vec a, Vec b) {
+  return vbslq_f32(m.m, a.v, b.v);
+}
+inline float sum(Vec a) {
+  return vaddvq_f32(a.v);
+}
+inline float max_of(Vec a) {
+  return vmaxvq_f32(a.v);
+}
+
+// 2^n needs n in [-126, 127], and the result's n may be twice that: two factors.
+inline Vec scale_by_power(Vec a, Vec n) {
+  const int32x4_t whole = vcvtq_s32_f32(n.v);
+  const int32x4_t half = vshrq_n_s32(whole, 1);
+  const int32x4_t bias = vdupq_n_s32(127);
+  const int32x4_t low = vshlq_n_s32(vaddq_s32(half, bias), 23);
+  const int32x4_t high = vshlq_n_s32(vaddq_s32(vsubq_s32(whole, half), bias), 23);
+  return a * Vec(vreinterpretq_f32_s32(low)) * Vec(vreinterpretq_f32_s32(high));
+}
+
+inline Vec split_exponent(Vec a, Vec& exponent) {
+  const int32x4_t bits = vreinterpretq_s32_f32(a.v);
+  const int32x4_t e = vshrq_n_s32(vsubq_s32(bits, vdupq_n_s32(0x3f3504f3)), 23);
+  exponent = vcvtq_f32_s32(e);
+  return vreinterpretq_f32_s32(vsubq_s32(bits, vshlq_n_s32(e, 23)));
+}
+
+inline Vec upper_bits(Vec a) {
+  return vreinterpretq_f32_s32(vandq_s32(vreinterpretq_s32_f32(a.v), vdupq_n_s32(-4096)));
+}
+
+}  // namespace orion::cpu::neon

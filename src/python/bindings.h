@@ -1,0 +1,27 @@
+// One bind_ function per public header; module.cpp calls them all.
+#pragma once
+
+#include "orion/graph.h"
+
+#include <pybind11/pybind11.h>
+
+#include <memory>
+
+namespace orion {
+
+using GraphPtr = std::shared_ptr<Graph>;
+
+/// A Value that keeps its graph alive.
+struct PyValue {
+  GraphPtr graph;
+  NodeId id = absent;
+
+  const Node& node() const { return graph->node(id); }
+};
+
+void bind_graph(pybind11::module_& m);
+void bind_program(pybind11::module_& m);
+void bind_mil(pybind11::module_& m);
+void bind_model(pybind11::module_& m);
+
+}  // namespace orion

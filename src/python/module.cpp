@@ -1,0 +1,16 @@
+#include "python/bindings.h"
+
+#include "orion/error.h"
+
+namespace py = pybind11;
+
+PYBIND11_MODULE(_core, m) {
+  m.doc() = "The compiled core of orion_ane.";
+  m.attr("__version__") = ORION_VERSION;
+  const auto error = py::register_exception<orion::Error>(m, "Error", PyExc_ValueError);
+  py::register_exception<orion::DeviceError>(m, "DeviceError", error);
+  orion::bind_graph(m);
+  orion::bind_program(m);
+  orion::bind_mil(m);
+  orion::bind_model(m);
+}

@@ -1,0 +1,698 @@
+// Every kernel, on every instruction set this machine has, against a plain loop in double precision.
+#include "base/f16.h"
+#include "cpu/kernel_table.h"
+#include "orion/error.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <limits>
+#include <random>
+#include <string>
+#include <vector>
+
+#include <doctest/doctest.h>
+
+using namespace orion;
+using namespace orion::cpu;
+
+namespace {
+
+using Floats = std::vector<float>;
+using Doubles = std::vector<double>;
+
+constexpr float infinity = std::numeric_limits<float>::infinity();
+constexpr float not_a_number = std::numeric_limits<float>::quiet_NaN();
+
+std::size_t index(std::int64_t i) {
+  return static_cast<std::size_t>(i);
+}
+
+Floats random_floats(std::int64_t count, unsigned seed) {
+  std::mt19937 generator(seed);
+  std::uniform_real_distribution<float> uniform(-1.0F, 1.0F);
+  Floats values(index(count));
+  for (float& value : values) value = uniform(generator);
+  return values;
+}
+
+/// Runs `test` once per instruction set and restores the choice.
+void on_every_isa(const std::function<void()>& test) {
+  const Kernels& before = kernels();
+  for (const Kernels* set : supported_kernels()) {
+    INFO("instruction set " << set->name);
+    use_kernels(*set);
+    test();
+  }
+  use_kernels(before);
+}
+
+/// Results with one and with three threads, which must agree bit for bit.
+Floats with_threads(const std::function<Floats(ThreadPool&)>& kernel) {
+  static ThreadPool one(1);
+  static ThreadPool three(3);
+  const Floats result = kernel(one);
+  const Floats again = kernel(three);
+  REQUIRE(result.size() == again.size());
+  CHECK(std::memcmp(result.data(), again.data(), result.size() * sizeof(float)) == 0);
+  return result;
+}
+
+void check_close(const Floats& got, const Doubles& want, double tolerance) {
+  REQUIRE(got.size() == want.size());
+  double worst = 0.0;
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    if (std::isnan(want[i])) {
+      CHECK(std::isnan(got[i]));
+      continue;
+    }
+    const double error = std::fabs(static_cast<double>(got[i]) - want[i]) / (1.0 + std::fabs(want[i]));
+    worst = std::isnan(error) ? infinity : std::max(worst, error);
+  }
+  CHECK(worst <= tolerance);
+}
+
+// A matrix in fp32 or fp16 memory, its values representable in either.
+struct Stored {
+  DType dtype;
+  Floats values;
+  std::vector<std::uint16_t> halves;
+
+  Stored(DType type, Floats from) : dtype(type), values(std::move(from)) {
+    for (float& value : values) value = round_to_half(value);
+    for (const float value : values) halves.push_back(float_to_half(value));
+  }
+  const void* data() const {
+    return dtype == DType::fp16 ? static_cast<const void*>(halves.data())
+                                : static_cast<const void*>(values.data());
+  }
+};
+
+struct Packed {
+  Panels panels;
+  std::vector<std::byte> memory;
+
+  Packed(ThreadPool& pool, const Stored& w, std::int64_t n, std::int64_t k) {
+    panels = {nullptr, w.dtype, n, k};
+    memory.resize(panels.bytes());
+    panels.data = memory.data();
+    pack_panels(pool, {w.data(), w.dtype, k, 1}, panels);
+  }
+};
+
+double activate(Activation activation, double x) {
+  switch (activation) {
+    case Activation::none:
+      return x;
+    case Activation::relu:
+      return std::max(x, 0.0);
+    case Activation::silu:
+      return x / (1.0 + std::exp(-x));
+    case Activation::gelu_erf:
+      return 0.5 * x * std::erfc(-x / std::sqrt(2.0));
+    case Activation::gelu_tanh:
+      return x /
+             (1.0 + std::exp(-2.0 * std::sqrt(2.0 / 3.14159265358979323846) * (x + 0.044715 * x * x * x)));
+    case Activation::gelu_sigmoid:
+      return x / (1.0 + std::exp(-1.702 * x));
+    case Activation::sigmoid:
+      return 1.0 / (1.0 + std::exp(-x));
+    case Activation::tanh:
+      return std::tanh(x);
+  }
+  return not_a_number;
+}
+
+constexpr std::int64_t odd_sizes[] = {1, 2, 3, 7, 17, 31, 33, 64, 65, 100, 129};
+
+struct LinearCase {
+  std::int64_t m, n, k;
+  DType dtype = DType::fp32;
+  bool transposed = false;  // x (K, M) and y (N, M), as a 1x1 convolution has them
+  Activation activation = Activation::none;
+  bool epilogue = false;
+};
+
+void check_linear(const LinearCase& c) {
+  INFO("m " << c.m << " n " << c.n << " k " << c.k << " " << c.dtype << " transposed " << c.transposed);
+  const Floats x = random_floats(c.m * c.k, 1);
+  const Stored w(c.dtype, random_floats(c.n * c.k, 2));
+  const Floats bias = random_floats(c.n, 3);
+  const Floats factor = random_floats(c.m * c.n, 4);
+  const Floats residual = random_floats(c.m * c.n, 5);
+  const Floats got = with_threads([&](ThreadPool& pool) {
+    const Packed packed(pool, w, c.n, c.k);
+    Floats y = residual;  // the residual may be the result's own memory
+    LinearCall call{.x = x.data(),
+                    .m = c.m,
+                    .x_row = c.k,
+                    .w = packed.panels,
+                    .y = y.data(),
+                    .y_row = c.n,
+                    .epilogue = {}};
+    if (c.transposed) {
+      call.x_row = call.y_row = 1;
+      call.x_col = call.y_col = c.m;
+    }
+    call.epilogue.activation = c.activation;
+    if (c.epilogue) {
+      call.epilogue.bias = bias.data();
+      call.epilogue.factor = factor.data();
+      call.epilogue.residual = y.data();
+    }
+    std::vector<std::byte> scratch(linear_scratch(call, pool.size()));
+    linear(pool, call, scratch);
+    return y;
+  });
+  Doubles want(got.size());
+  for (std::int64_t m = 0; m < c.m; ++m)
+    for (std::int64_t n = 0; n < c.n; ++n) {
+      double sum = c.epilogue ? static_cast<double>(bias[index(n)]) : 0.0;
+      for (std::int64_t k = 0; k < c.k; ++k)
+        sum += static_cast<double>(x[index(c.transposed ? k * c.m + m : m * c.k + k)]) *
+               static_cast<double>(w.values[index(n * c.k + k)]);
+      const std::size_t at = index(c.transposed ? n * c.m + m : m * c.n + n);
+      want[at] = activate(c.activation, sum);
+      if (c.epilogue)
+        want[at] = want[at] * static_cast<double>(factor[at]) + static_cast<double>(residual[at]);
+    }
+  check_close(got, want, 1e-5);
+}
+
+struct AttentionCase {
+  std::int64_t b, h, g, t, s, d, dv;
+  bool causal = false;
+  std::vector<std::int32_t> position = {};
+  int mask = 0;  // 1: (T, S) shared by all heads, 2: a row of S for each batch
+  DType dtype = DType::fp32;
+};
+
+Doubles reference_attention(const AttentionCall& a, const Floats& k, const Floats& v) {
+  Doubles y(index(a.b * a.h * a.t * a.dv));
+  for (std::int64_t row = 0; row < a.b * a.h * a.t; ++row) {
+    const std::int64_t i = row % a.t;
+    const std::int64_t h = row / a.t % a.h;
+    const std::int64_t b = row / a.t / a.h;
+    const std::int64_t cache = (b * a.g + h / (a.h / a.g)) * a.s;
+    Doubles scores(index(a.s), -static_cast<double>(infinity));
+    const std::int64_t offset = a.position != nullptr ? a.position[b] : 0;
+    for (std::int64_t j = 0; j < a.s; ++j) {
+      if ((a.causal || a.position != nullptr) && j > offset + i) continue;
+      double dot = 0.0;
+      for (std::int64_t x = 0; x < a.d; ++x)
+        dot += static_cast<double>(a.q[row * a.d + x]) * static_cast<double>(k[index((cache + j) * a.d + x)]);
+      scores[index(j)] = dot * static_cast<double>(a.scale);
+      if (a.mask != nullptr)
+        scores[index(j)] +=
+            static_cast<double>(a.mask[b * a.mask_b + h * a.mask_h + i * a.mask_t + j * a.mask_s]);
+    }
+    const double largest = *std::ranges::max_element(scores);
+    double total = 0.0;
+    for (double& score : scores) total += score = std::exp(score - largest);
+    for (std::int64_t x = 0; x < a.dv; ++x) {
+      double sum = 0.0;
+      for (std::int64_t j = 0; j < a.s; ++j)
+        sum += scores[index(j)] * static_cast<double>(v[index((cache + j) * a.dv + x)]);
+      y[index(row * a.dv + x)] = sum / total;
+    }
+  }
+  return y;
+}
+
+void check_attention(const AttentionCase& c) {
+  INFO("b " << c.b << " h " << c.h << " g " << c.g << " t " << c.t << " s " << c.s << " d " << c.d << " dv "
+            << c.dv << " causal " << c.causal << " mask " << c.mask << " " << c.dtype);
+  const Floats q = random_floats(c.b * c.h * c.t * c.d, 1);
+  const Stored k(c.dtype, random_floats(c.b * c.g * c.s * c.d, 2));
+  const Stored v(c.dtype, random_floats(c.b * c.g * c.s * c.dv, 3));
+  Floats mask = random_floats(c.mask == 1 ? c.t * c.s : c.b * c.s, 4);
+  for (std::size_t i = 0; i < mask.size(); ++i)
+    if (i % 3 == 1) mask[i] = -infinity;
+  AttentionCall call{.q = q.data(),
+                     .k = k.data(),
+                     .v = v.data(),
+                     .kv_dtype = c.dtype,
+                     .b = c.b,
+                     .h = c.h,
+                     .g = c.g,
+                     .t = c.t,
+                     .s = c.s,
+                     .d = c.d,
+                     .dv = c.dv,
+                     .scale = 0.7F,
+                     .causal = c.causal};
+  if (!c.position.empty()) call.position = c.position.data();
+  if (c.mask != 0) {
+    call.mask = mask.data();
+    call.mask_s = 1;
+    (c.mask == 1 ? call.mask_t : call.mask_b) = c.s;
+  }
+  const Floats got = with_threads([&](ThreadPool& pool) {
+    Floats y(index(c.b * c.h * c.t * c.dv), 9.0F);
+    call.y = y.data();
+    std::vector<std::byte> scratch(attention_scratch(call, pool.size()));
+    attention(pool, call, scratch);
+    return y;
+  });
+  check_close(got, reference_attention(call, k.values, v.values), 2e-6);
+}
+
+// -- accuracy -------------------------------------------------------------------------------------
+
+/// Error in units in the last place of the exact result, rounded to float.
+double ulps(float got, double want) {
+  const auto rounded = static_cast<float>(want);
+  if (got == rounded || (std::isnan(got) && std::isnan(rounded))) return 0.0;
+  if (!std::isfinite(got) || !std::isfinite(rounded)) return infinity;
+  const int exponent =
+      std::max(std::ilogb(std::max(std::fabs(rounded), std::numeric_limits<float>::min())), -126);
+  return std::fabs(static_cast<double>(got) - want) / std::ldexp(1.0, exponent - 23);
+}
+
+Floats run_unary(Unary op, const Floats& x, float alpha = 0.0F, float beta = 0.0F) {
+  return with_threads([&](ThreadPool& pool) {
+    Floats y(x.size());
+    unary(pool, {op, x.data(), y.data(), static_cast<std::int64_t>(x.size()), alpha, beta});
+    return y;
+  });
+}
+
+/// Floats of both signs, evenly spread over the bit patterns of magnitudes up to `limit`.
+Floats spread(float limit, bool negative) {
+  Floats x;
+  for (std::uint32_t bits = 0; bits <= std::bit_cast<std::uint32_t>(limit); bits += 9973) {
+    x.push_back(std::bit_cast<float>(bits));
+    if (negative) x.push_back(-x.back());
+  }
+  return x;
+}
+
+struct Accuracy {
+  const char* name;
+  Unary op;
+  double (*exact)(double);
+  float limit;
+  bool negative;
+  double max_ulps;  // asserted; measured on all instruction sets and rounded up
+};
+
+double silu(double x) {
+  return activate(Activation::silu, x);
+}
+double gelu_erf(double x) {
+  return activate(Activation::gelu_erf, x);
+}
+double gelu_tanh(double x) {
+  return activate(Activation::gelu_tanh, x);
+}
+double gelu_sigmoid(double x) {
+  return activate(Activation::gelu_sigmoid, x);
+}
+double sigmoid(double x) {
+  return activate(Activation::sigmoid, x);
+}
+double rsqrt(double x) {
+  return 1.0 / std::sqrt(x);
+}
+
+// x sigmoid(u) inherits the rounding of u, which far in the negative tail of the GELUs is many units of the
+// result.
+constexpr Accuracy accuracies[] = {
+    {"exp", Unary::exp, std::exp, 110.0F, true, 1.0},
+    {"log", Unary::log, std::log, 3e38F, false, 1.0},
+    {"tanh", Unary::tanh, std::tanh, 20.0F, true, 1.5},
+    {"sigmoid", Unary::sigmoid, sigmoid, 110.0F, true, 2.0},
+    {"erf", Unary::erf, std::erf, 6.0F, true, 2.5},
+    {"silu", Unary::silu, silu, 80.0F, true, 3.0},
+    {"gelu_erf", Unary::gelu_erf, gelu_erf, 5.0F, true, 7.0},
+    {"gelu_tanh", Unary::gelu_tanh, gelu_tanh, 5.0F, true, 25.0},
+    {"gelu_sigmoid", Unary::gelu_sigmoid, gelu_sigmoid, 5.0F, true, 8.0},
+    {"sqrt", Unary::sqrt, std::sqrt, 3e38F, false, 0.51},
+    {"rsqrt", Unary::rsqrt, rsqrt, 3e38F, false, 1.5},
+};
+
+}  // namespace
+
+TEST_CASE("linear equals x W^T") {
+  on_every_isa([] {
+    for (const DType dtype : {DType::fp32, DType::fp16}) {
+      for (const std::int64_t size : odd_sizes) {
+        check_linear({1, size, 100, dtype});
+        check_linear({2, 33, size, dtype});
+        check_linear({3, size, size, dtype});
+        check_linear({4, 65, size, dtype});
+        check_linear({size, 65, 33, dtype});
+        check_linear({17, size, 129, dtype});
+      }
+      check_linear({300, 40, 600, dtype});
+      for (const std::int64_t m : {1, 3, 6, 29}) {
+        check_linear({m, 65, 17, dtype, true});
+        check_linear({m, 65, 300, dtype, true, Activation::silu, true});
+      }
+    }
+  });
+}
+
+TEST_CASE("linear's epilogue adds bias, activates, multiplies and adds, also in place") {
+  on_every_isa([] {
+    for (const Activation activation :
+         {Activation::none, Activation::relu, Activation::silu, Activation::gelu_erf, Activation::gelu_tanh,
+          Activation::gelu_sigmoid, Activation::sigmoid, Activation::tanh})
+      for (const std::int64_t m : {1, 2, 7, 33})
+        check_linear({m, 45, 20, DType::fp16, false, activation, true});
+  });
+}
+
+TEST_CASE("linear refuses scratch memory that is too small") {
+  ThreadPool pool(1);
+  const Packed packed(pool, Stored(DType::fp32, random_floats(64, 1)), 8, 8);
+  Floats x(80), y(80);
+  const LinearCall call{
+      .x = x.data(), .m = 10, .x_row = 8, .w = packed.panels, .y = y.data(), .y_row = 8, .epilogue = {}};
+  std::vector<std::byte> scratch(linear_scratch(call, 1) / 2);
+  CHECK_THROWS_WITH_AS(linear(pool, call, scratch),
+                       doctest::Contains("linear: the scratch memory is too small"), Error);
+}
+
+TEST_CASE("gemm multiplies matrices of any strides, one or many") {
+  on_every_isa([] {
+    for (const std::int64_t size : odd_sizes)
+      for (int layout = 0; layout < 8; ++layout) {
+        const std::int64_t m = size, n = 37, k = 2 * size, count = 4;
+        INFO("size " << size << " layout " << layout);
+        const bool at = (layout & 1) != 0, bt = (layout & 2) != 0, ct = (layout & 4) != 0;
+        const Floats a = random_floats(count * m * k, 1), b = random_floats(count * k * n, 2);
+        const Floats got = with_threads([&](ThreadPool& pool) {
+          Floats c(index(count * m * n));
+          std::vector<GemmCall> calls;
+          for (std::int64_t i = 0; i < count; ++i)
+            calls.push_back({m, n, k, a.data() + i * m * k, at ? 1 : k, at ? m : 1, b.data() + i * k * n,
+                             bt ? 1 : n, bt ? k : 1, c.data() + i * m * n, ct ? 1 : n, ct ? m : 1});
+          std::vector<std::byte> scratch(gemm_scratch(calls[0], pool.size()));
+          gemm(pool, std::span(calls).first(1), scratch);  // fewer than threads, then more
+          gemm(pool, std::span(calls).subspan(1), scratch);
+          return c;
+        });
+        Doubles want(got.size());
+        for (std::int64_t i = 0; i < count; ++i)
+          for (std::int64_t r = 0; r < m; ++r)
+            for (std::int64_t col = 0; col < n; ++col) {
+              double sum = 0.0;
+              for (std::int64_t x = 0; x < k; ++x)
+                sum += static_cast<double>(a[index(i * m * k + (at ? x * m + r : r * k + x))]) *
+                       static_cast<double>(b[index(i * k * n + (bt ? col * k + x : x * n + col))]);
+              want[index(i * m * n + (ct ? col * m + r : r * n + col))] = sum;
+            }
+        check_close(got, want, 1e-5);
+      }
+  });
+}
+
+TEST_CASE("attention equals the softmax of all scores") {
+  on_every_isa([] {
+    for (const DType dtype : {DType::fp32, DType::fp16})
+      for (const std::int64_t size : odd_sizes) {
+        check_attention({1, 2, 1, 1, size, 16, 16, false, {}, 0, dtype});
+        check_attention({2, 2, 2, 3, 2 * size, size, 20, true, {}, 0, dtype});
+        check_attention({2, 4, 2, 2, 150, 20, size, false, {70, 147}, 2, dtype});
+        check_attention({1, 4, 2, size, size, 20, 24, true, {}, 0, dtype});
+        check_attention({1, 2, 2, 40, 130, size, 64, false, {}, 1, dtype});
+        check_attention({2, 1, 1, 35, 300, 33, size, false, {5, 250}, 2, dtype});
+      }
+    check_attention({1, 2, 2, 300, 300, 64, 64, true});
+    check_attention({1, 2, 1, 520, 70, 8, 40, false, {}, 1});
+  });
+}
+
+TEST_CASE("attention of a query that sees no key is NaN, and of hidden keys reads nothing") {
+  on_every_isa([] {
+    for (const std::int64_t t : {1, 20}) {
+      const Floats q(index(t * 4), 1.0F);
+      Floats k(index(100 * 4), not_a_number);
+      std::fill_n(k.begin(), (t + 5) * 4, 0.5F);
+      const std::int32_t position = 5;
+      Floats mask(100, -infinity);
+      AttentionCall call{.q = q.data(),
+                         .k = k.data(),
+                         .v = k.data(),
+                         .b = 1,
+                         .h = 1,
+                         .g = 1,
+                         .t = t,
+                         .s = 100,
+                         .d = 4,
+                         .dv = 4,
+                         .position = &position};
+      const auto run = [&](ThreadPool& pool) {
+        Floats y(index(t * 4));
+        call.y = y.data();
+        std::vector<std::byte> scratch(attention_scratch(call, pool.size()));
+        attention(pool, call, scratch);
+        return y;
+      };
+      check_close(with_threads(run), Doubles(index(t * 4), 0.5), 1e-6);
+      call.mask = mask.data();
+      call.mask_s = 1;
+      check_close(with_threads(run), Doubles(index(t * 4), static_cast<double>(not_a_number)), 0.0);
+    }
+  });
+}
+
+TEST_CASE("panels keep every element, and rows are found in them") {
+  ThreadPool pool(3);
+  on_every_isa([&] {
+    for (const DType from : {DType::fp32, DType::fp16})
+      for (const DType to : {DType::fp32, DType::fp16})
+        for (const std::int64_t n : odd_sizes) {
+          const std::int64_t k = 19;
+          const Stored matrix(from, random_floats(n * k, 1));
+          std::vector<std::byte> memory(Panels{nullptr, to, n, k}.bytes());
+          const Panels panels{memory.data(), to, n, k};
+          pack_panels(pool, {matrix.data(), from, 1, n}, panels);  // the transpose of (K, N)
+          Floats back(index(n * k));
+          unpack_panels(pool, panels, {back.data(), DType::fp32, 1, n});
+          CHECK(back == matrix.values);
+          const std::vector<std::int32_t> ids = {static_cast<std::int32_t>(n - 1), 0,
+                                                 static_cast<std::int32_t>(n / 2)};
+          Floats packed_rows(index(3 * k)), plain_rows(index(3 * k));
+          gather_rows(pool, panels, ids, packed_rows.data());
+          gather_rows(pool, {matrix.data(), from, 1, n}, n, k, ids, plain_rows.data());
+          CHECK(packed_rows == plain_rows);
+          CHECK(plain_rows[0] == matrix.values[index(n - 1)]);
+        }
+  });
+  const Floats table(6);
+  Floats row(3);
+  const std::vector<std::int32_t> bad = {1, 2};
+  CHECK_THROWS_WITH_AS(gather_rows(pool, {table.data(), DType::fp32, 3, 1}, 2, 3, bad, row.data()),
+                       "gather: index 2 at position 1 is outside the table of 2 rows", Error);
+}
+
+TEST_CASE("fp16 conversion is exact one way and rounds to nearest even the other") {
+  ThreadPool pool(2);
+  on_every_isa([&] {
+    std::vector<std::uint16_t> halves(65536);
+    for (std::size_t i = 0; i < halves.size(); ++i) halves[i] = static_cast<std::uint16_t>(i);
+    Floats wide(halves.size());
+    widen(pool, halves.data(), wide.data(), 65536);
+    std::size_t different = 0;
+    for (std::size_t i = 0; i < halves.size(); ++i)
+      different +=
+          std::isnan(wide[i]) ? !std::isnan(half_to_float(halves[i])) : wide[i] != half_to_float(halves[i]);
+    CHECK(different == 0);
+    const Floats values = spread(70000.0F, true);
+    std::vector<std::uint16_t> narrowed(values.size());
+    narrow(pool, values.data(), narrowed.data(), static_cast<std::int64_t>(values.size()));
+    for (std::size_t i = 0; i < values.size(); ++i) different += narrowed[i] != float_to_half(values[i]);
+    CHECK(different == 0);
+  });
+}
+
+TEST_CASE("elementary functions are accurate") {
+  on_every_isa([] {
+    for (const Accuracy& row : accuracies) {
+      const Floats x = spread(row.limit, row.negative);
+      const Floats y = run_unary(row.op, x);
+      double worst = 0.0;
+      float where = 0.0F;
+      for (std::size_t i = 0; i < x.size(); ++i)
+        if (const double error = ulps(y[i], row.exact(static_cast<double>(x[i]))); error > worst) {
+          worst = error;
+          where = x[i];
+        }
+      INFO(std::string(row.name) << ": " << worst << " ulp at " << where);
+      CHECK(worst <= row.max_ulps);
+    }
+  });
+}
+
+TEST_CASE("elementary functions at the edges") {
+  on_every_isa([] {
+    const Floats x = {infinity, -infinity, not_a_number, 0.0F, -0.0F, 1e30F, -1e30F};
+    struct Row {
+      Unary op;
+      Floats want;
+    };
+    const float nan = not_a_number;
+    for (const Row& row :
+         {Row{Unary::exp, {infinity, 0, nan, 1, 1, infinity, 0}}, Row{Unary::tanh, {1, -1, nan, 0, 0, 1, -1}},
+          Row{Unary::sigmoid, {1, 0, nan, 0.5F, 0.5F, 1, 0}}, Row{Unary::erf, {1, -1, nan, 0, 0, 1, -1}},
+          Row{Unary::relu, {infinity, 0, nan, 0, 0, 1e30F, 0}},
+          Row{Unary::abs, {infinity, infinity, nan, 0, 0, 1e30F, 1e30F}},
+          Row{Unary::neg, {-infinity, infinity, nan, 0, 0, -1e30F, 1e30F}},
+          Row{Unary::square, {infinity, infinity, nan, 0, 0, infinity, infinity}}}) {
+      const Floats got = run_unary(row.op, x);
+      for (std::size_t i = 0; i < x.size(); ++i) {
+        INFO("op " << static_cast<int>(row.op) << " of " << x[i] << " is " << got[i]);
+        CHECK((std::isnan(row.want[i]) ? std::isnan(got[i]) : got[i] == row.want[i]));
+      }
+    }
+    const Floats logs = run_unary(Unary::log, {infinity, -1.0F, not_a_number, 0.0F, 1.0F, -infinity});
+    CHECK(logs[0] == infinity);
+    CHECK(std::isnan(logs[1]));
+    CHECK(std::isnan(logs[2]));
+    CHECK(logs[3] == -infinity);
+    CHECK(logs[4] == 0.0F);
+    CHECK(std::isnan(logs[5]));
+    CHECK(run_unary(Unary::clip, {-2.0F, 0.5F, 9.0F}, -1.0F, 6.0F) == Floats{-1.0F, 0.5F, 6.0F});
+    CHECK(run_unary(Unary::rsqrt, {3.0F}, 1.0F) == Floats{0.5F});
+  });
+}
+
+TEST_CASE("binary functions broadcast") {
+  struct Row {
+    Binary op;
+    double (*exact)(double, double);
+  };
+  const Row rows[] = {{Binary::add, [](double a, double b) { return a + b; }},
+                      {Binary::sub, [](double a, double b) { return a - b; }},
+                      {Binary::mul, [](double a, double b) { return a * b; }},
+                      {Binary::real_div, [](double a, double b) { return a / b; }},
+                      {Binary::maximum, [](double a, double b) { return std::max(a, b); }},
+                      {Binary::minimum, [](double a, double b) { return std::min(a, b); }},
+                      {Binary::pow, [](double a, double b) { return std::pow(a, b); }}};
+  on_every_isa([&] {
+    for (const Row& row : rows)
+      for (const std::int64_t cols : odd_sizes)
+        for (int form = 0; form < 4; ++form) {  // same shape, row vector, column, scalar
+          const std::int64_t count = 90;
+          const std::int64_t b_row = form == 0 ? cols : form == 2 ? 1 : 0, b_col = form < 2 ? 1 : 0;
+          const Floats a = random_floats(count * cols, 1), b = random_floats(count * cols, 2);
+          const Floats got = with_threads([&](ThreadPool& pool) {
+            Floats y(index(count * cols));
+            binary(pool, {row.op, a.data(), b.data(), y.data(), count, cols, cols, 1, b_row, b_col});
+            return y;
+          });
+          Doubles want(got.size());
+          for (std::int64_t i = 0; i < count; ++i)
+            for (std::int64_t j = 0; j < cols; ++j)
+              want[index(i * cols + j)] = row.exact(static_cast<double>(a[index(i * cols + j)]),
+                                                    static_cast<double>(b[index(i * b_row + j * b_col)]));
+          check_close(got, want, 1e-6);
+        }
+    ThreadPool pool(1);
+    for (const Binary op : {Binary::maximum, Binary::minimum}) {
+      const Floats a = {not_a_number, 1.0F}, b = {1.0F, not_a_number};
+      Floats y(2);
+      binary(pool, {op, a.data(), b.data(), y.data(), 1, 2, 2, 1, 2, 1});
+      CHECK(std::isnan(y[0]));
+      CHECK(std::isnan(y[1]));
+    }
+  });
+}
+
+TEST_CASE("norms and softmax work on rows") {
+  using Kernel = void (*)(ThreadPool&, const RowsCall&);
+  on_every_isa([] {
+    for (const std::int64_t cols : odd_sizes)
+      for (int form = 0; form < 5; ++form) {  // layer norm and RMS norm without and with weights, softmax
+        INFO("cols " << cols << " form " << form);
+        const std::int64_t rows = 80;
+        Floats x = random_floats(rows * cols, 1);
+        for (float& value : x) value = value * 3.0F + 5.0F;
+        const Floats gamma = random_floats(cols, 2), beta = random_floats(cols, 3);
+        const bool weighted = form % 2 == 1;
+        const Kernel kernel = form == 4 ? static_cast<Kernel>(softmax) : form < 2 ? layer_norm : rms_norm;
+        const Floats got = with_threads([&](ThreadPool& pool) {
+          Floats y = x;  // in place
+          kernel(pool, {y.data(), y.data(), rows, cols, weighted ? gamma.data() : nullptr,
+                        weighted ? beta.data() : nullptr, 1e-3F});
+          return y;
+        });
+        Doubles want(x.begin(), x.end());
+        for (std::int64_t i = 0; i < rows; ++i) {
+          const std::span row(want.data() + i * cols, index(cols));
+          double mean = 0.0, square = 0.0, total = 0.0;
+          if (form < 2)
+            for (const double value : row) mean += value / static_cast<double>(cols);
+          for (const double value : row)
+            square += (value - mean) * (value - mean) / static_cast<double>(cols);
+          const double largest = *std::ranges::max_element(row);
+          for (const double value : row) total += std::exp(value - largest);
+          for (std::size_t j = 0; j < row.size(); ++j) {
+            row[j] =
+                form == 4 ? std::exp(row[j] - largest) / total : (row[j] - mean) / std::sqrt(square + 1e-3);
+            if (weighted) row[j] = row[j] * static_cast<double>(gamma[j]) + static_cast<double>(beta[j]);
+          }
+        }
+        check_close(got, want, 1e-5);
+      }
+  });
+}
+
+TEST_CASE("argmax finds the first of the largest, and NaN before all") {
+  on_every_isa([] {
+    for (const std::int64_t size : odd_sizes) {
+      Floats x(index(size), -infinity);
+      CHECK(argmax(x.data(), size) == 0);
+      x.back() = 2.0F;
+      CHECK(argmax(x.data(), size) == size - 1);
+      x[index(size / 2)] = 2.0F;
+      CHECK(argmax(x.data(), size) == size / 2);
+      x.back() = not_a_number;
+      CHECK(argmax(x.data(), size) == size - 1);
+    }
+  });
+}
+
+TEST_CASE("rope rotates halves or neighbours") {
+  on_every_isa([] {
+    for (const std::int64_t half : {1, 3, 8, 17, 32, 50})
+      for (int form = 0; form < 4; ++form) {
+        const bool full = (form & 1) != 0, interleaved = (form & 2) != 0;
+        const std::int64_t b = 2, h = 3, t = 5, d = 2 * half, table = full ? d : half;
+        INFO("d " << d << " full table " << full << " interleaved " << interleaved);
+        const Floats x = random_floats(b * t * h * d, 1);  // (B, T, H, D) in, (B, H, T, D) out
+        const Floats cos = random_floats(b * t * table, 2), sin = random_floats(b * t * table, 3);
+        const Floats got = with_threads([&](ThreadPool& pool) {
+          Floats y(x.size());
+          rope(pool, {x.data(), y.data(), b, h, t, d, t * h * d, d, h * d, h * t * d, t * d, d, cos.data(),
+                      sin.data(), t * table, table, full, interleaved});
+          return y;
+        });
+        Doubles want(got.size());
+        for (std::int64_t row = 0; row < b * h * t; ++row)
+          for (std::int64_t i = 0; i < half; ++i) {
+            const std::int64_t ti = row % t, hi = row / t % h, bi = row / t / h;
+            const std::int64_t first = interleaved ? 2 * i : i, second = interleaved ? 2 * i + 1 : i + half;
+            const float* from = x.data() + ((bi * t + ti) * h + hi) * d;
+            const auto u = static_cast<double>(from[first]), v = static_cast<double>(from[second]);
+            const auto angle = [&](const Floats& values, std::int64_t element) {
+              return static_cast<double>(values[index((bi * t + ti) * table + (full ? element : i))]);
+            };
+            want[index(row * d + first)] = u * angle(cos, first) - v * angle(sin, first);
+            want[index(row * d + second)] = v * angle(cos, second) + u * angle(sin, second);
+          }
+        check_close(got, want, 1e-6);
+      }
+  });
+}
+
+TEST_CASE("the instruction set can be chosen by name") {
+  CHECK(find_kernels("portable").name == "portable");
+  CHECK(find_kernels("").name == supported_kernels().front()->name);
+  CHECK_THROWS_WITH_AS(find_kernels("sse9"), doctest::Contains("ORION_ISA is 'sse9': this machine runs"),
+                       Error);
+}

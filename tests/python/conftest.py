@@ -1,0 +1,24 @@
+"""Fixtures for tests in more than one file."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared() -> Callable[[str], Path]:
+    """Finds test data that is not part of the repository, or skips the test naming it.
+
+    It lies in the directory ORION_SHARED, by default `shared` beside the repository.
+    """
+    beside = Path(__file__).resolve().parents[3] / "shared"
+    root = Path(os.environ.get("ORION_SHARED", beside)) / "data"
+
+    def find(name: str) -> Path:
+        if not (root / name).exists():
+            pytest.skip(f"needs {root / name}")
+        return root / name
+
+    return find
