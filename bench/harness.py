@@ -42,7 +42,9 @@ class Result:
         return (third - first) / 2 / self.median
 
 
-def alternate(runs: dict[str, Callable[[], Any]], rounds: int, warmup: int = 1) -> dict[str, list[float]]:
+def alternate(
+    runs: dict[str, Callable[[], Any]], rounds: int, warmup: int = 1
+) -> dict[str, list[float]]:
     """Seconds of each run, all contenders in turn within every round."""
     for run in runs.values():
         for _ in range(warmup):
@@ -61,10 +63,14 @@ def machine() -> dict[str, str]:
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
-        names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if "model name" in line]
+        lines = [line for line in info.read_text().splitlines() if line.startswith("model name")]
+        names = [line.split(":", 1)[1].strip() for line in lines]
         cpu = f"{names[0]} x{len(names)}" if names else cpu
     commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent
+        ["git", "rev-parse", "--short", "HEAD"],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parent,
     )
     return {"cpu": cpu, "system": platform.platform(), "commit": commit.stdout.strip() or "unknown"}
 
@@ -72,11 +78,13 @@ def machine() -> dict[str, str]:
 def table(results: Sequence[Result], unit: str, reference: str) -> str:
     """One line per result; the ratio is to the reference contender at the same task."""
     base = {r.task: r.rate for r in results if r.contender == reference}
-    lines = [f"{'task':<24}{'contender':<22}{unit:>12}{'spread':>9}{'ratio':>8}{'max logit error':>18}"]
+    columns = "{:<14}{:<16}{:>10}{:>8}{:>7}{:>17}"
+    lines = [columns.format("task", "contender", unit, "spread", "ratio", "max logit error")]
     for r in results:
         ratio = f"{r.rate / base[r.task]:.2f}" if r.task in base else "-"
         parity = "-" if r.parity is None else f"{r.parity:.2g}"
-        lines.append(f"{r.task:<24}{r.contender:<22}{r.rate:>12.1f}{r.spread:>8.0%} {ratio:>7}{parity:>18}")
+        row = (r.task, r.contender, f"{r.rate:.1f}", f"{r.spread:.0%}", ratio, parity)
+        lines.append(columns.format(*row))
     return "\n".join(lines)
 
 

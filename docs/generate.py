@@ -1,5 +1,7 @@
-"""Writes what follows from the op table: include/orion/ops.h, python/orion_ane/ops.pyi, docs/ops.md,
-and the extension module's stubs, python/orion_ane/_core.pyi.
+"""Writes what follows from the compiled core.
+
+From the op table include/orion/ops.h, python/orion_ane/ops.pyi and docs/ops.md; from the extension
+module its stubs, python/orion_ane/_core.pyi.
 
     python docs/generate.py           write the files
     python docs/generate.py --check   exit 1, naming them, if any would change
@@ -101,7 +103,8 @@ def python_function(row: Row) -> str:
         annotation = PYTHON_TYPES[kind] + (" | None" if default is None else "")
         given.append(f"    {name}: {annotation}{python_default(default)},\n")
     doc = row["doc"].splitlines()[0]
-    return f'def {row["name"]}(\n{"".join(given)}    *,\n    name: str = "",\n) -> Value:\n    """{doc}"""\n'
+    head = f"def {row['name']}(\n{''.join(given)}    *,\n"
+    return f'{head}    name: str = "",\n) -> Value:\n    """{doc}"""\n'
 
 
 def python_stub(table: list[Row]) -> str:
@@ -138,7 +141,8 @@ def markdown_section(row: Row) -> str:
     for name, kind, default in parameters(row):
         shown = {"value": "", "values": ""}.get(kind, f": {kind}")
         signature.append(name + shown + ("" if default is Parameter.empty else f" = {default!r}"))
-    gradient = "given" if row["has_gradient"] else "through its expansion" if row["has_expand"] else "none"
+    otherwise = "through its expansion" if row["has_expand"] else "none"
+    gradient = "given" if row["has_gradient"] else otherwise
     return f"## {row['name']}({', '.join(signature)})\n\n{row['doc']}\n\nGradient: {gradient}.\n"
 
 
@@ -167,7 +171,8 @@ def formatted(text: str, path: Path) -> str:
     )
     if path.suffix == ".h" and shutil.which("clang-format") is None:
         tool[0] = str(Path(sys.executable).parent / "clang-format")
-    return subprocess.run(tool, input=text, text=True, check=True, capture_output=True, cwd=ROOT).stdout
+    done = subprocess.run(tool, input=text, text=True, check=True, capture_output=True, cwd=ROOT)
+    return done.stdout
 
 
 def outputs() -> dict[Path, str]:
@@ -182,11 +187,13 @@ def outputs() -> dict[Path, str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--check", action="store_true")
     check = parser.parse_args().check
     texts = outputs()
-    stale = [path for path, text in texts.items() if not path.exists() or path.read_text() != text]
+    stale = [p for p, text in texts.items() if not p.exists() or p.read_text() != text]
     for path in stale:
         print(f"{'stale' if check else 'written'}: {path.relative_to(ROOT)}")
         if not check:

@@ -18,7 +18,7 @@ struct PassDef {
 std::span<const PassDef> all_passes();
 
 /// Runs the whole pipeline until nothing changes. Results are unchanged to the last bit; inputs,
-/// outputs and their names are kept. With ORION_DEBUG=passes in the environment the graph is printed
+/// outputs and their names are kept. With ORION_DEBUG=1 in the environment the graph is printed
 /// to stderr after each pass that changed it.
 Graph optimize(const Graph& graph);
 

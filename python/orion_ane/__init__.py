@@ -1,9 +1,9 @@
 """Train and run language models on Apple's Neural Engine, and the same programs on any CPU.
 
-    import orion_ane as orion
+import orion_ane as orion
 
-    m = orion.load("stories260K")
-    print(m.generate("Once upon a time", max_tokens=64))
+m = orion.load("stories260K")
+print(m.generate("Once upon a time", max_tokens=64))
 """
 
 from orion_ane import mil, ops, weights

@@ -92,10 +92,8 @@ class CompletionText:
         self._held += text
         found = [at for stop in self._stops if (at := self._held.find(stop)) >= 0]
         self.stopped = bool(found)
-        if self.stopped:
-            end = min(found)
-        else:
-            end = len(self._held) - (0 if final else self._undecided())
+        certain_length = len(self._held) - (0 if final else self._undecided())
+        end = min(found, default=certain_length)
         certain, self._held = self._held[:end], self._held[end:]
         return certain
 

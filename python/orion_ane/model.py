@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, overload
+from typing import TYPE_CHECKING, Any, TypedDict, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Completion", "Model", "Options", "Piece", "Stats", "load"]
 
-Prompt = str | Sequence[int]
+TokenIds = Sequence[int] | NDArray[np.integer[Any]]
+Prompt = str | TokenIds
 """A text, or the token ids to begin with exactly as they are."""
-Prompts = Sequence[str] | Sequence[Sequence[int]]
+Prompts = list[str] | list[list[int]]
+"""Several, to be continued together."""
 Stop = str | int
 
 
@@ -41,7 +43,7 @@ class Options(TypedDict, total=False):
     top_k: int
     """Keeps the k most probable tokens. 0, the default: all."""
     top_p: float
-    """Keeps the fewest most probable tokens that together reach this probability. Default 1: all."""
+    """Keeps the fewest tokens that together are this probable. Default 1: all."""
     min_p: float
     """Keeps tokens at least this times as probable as the best. Default 0: all."""
     seed: int | None
@@ -93,7 +95,7 @@ class Model:
         """Positions the model has: the most tokens it can read."""
         return self._core.context
 
-    def logits(self, ids: Sequence[int] | NDArray[np.integer[Any]]) -> NDArray[np.float32]:
+    def logits(self, ids: TokenIds) -> NDArray[np.float32]:
         """Scores (T, V) of every token after each of the T given: row t is what follows ids[t]."""
         return self._core.logits(ids)
 
@@ -169,19 +171,19 @@ class Model:
 
     def stream(
         self, prompt: Prompt, max_tokens: int = 256, **options: Unpack[Options]
-    ) -> Iterator[Piece]:
+    ) -> Generator[Piece, None, None]:
         """As `generate` for one prompt, each token's text as soon as it is certain."""
         prompts, alone = _as_list(prompt)
         if not alone:
             raise Error("stream: one prompt at a time; generate takes a list")
-        ids = [self._encode(prompts[0])]
-        text = self._text_after(ids[0], options)
-        return self._pieces(self._start(ids, max_tokens, options), len(ids[0]), text)
+        ids = self._encode(prompts[0])
+        generation = self._start([ids], max_tokens, options)
+        return self._pieces(generation, len(ids), self._text_after(ids, options))
 
     def generate_ids(
-        self, prompt: Sequence[int], max_tokens: int = 256, **options: Unpack[Options]
+        self, prompt: TokenIds, max_tokens: int = 256, **options: Unpack[Options]
     ) -> list[int]:
-        """Token ids that follow token ids. No tokenizer is used: only ids in `stop` end it early."""
+        """Token ids that follow token ids. No tokenizer is used: only ids in `stop` end them."""
         if strings := _stop_strings(options):
             raise Error(f"generate_ids: stop string {strings[0]!r}; only token ids end it")
         generation = self._start([prompt], max_tokens, {**options, "ignore_eos": True})
@@ -189,11 +191,11 @@ class Model:
         return [token.choice.id for token in tokens if not token.is_stop_token]
 
     def _complete(
-        self, prompts: Prompts, max_tokens: int, options: Options, logprobs: int | None
+        self, prompts: Sequence[Prompt], max_tokens: int, options: Options, logprobs: int | None
     ) -> list[Completion]:
         ids = [self._encode(prompt) for prompt in prompts]
-        texts = [self._text_after(prompt, options) for prompt in ids]
         generation = self._start(ids, max_tokens, options, logprobs)
+        texts = [self._text_after(prompt, options) for prompt in ids]
         completions = [Completion(seed=(generation.seed + i) % 2**64) for i in range(len(ids))]
         for step in self._steps(generation, sum(map(len, ids))):
             for token in step:
@@ -210,7 +212,7 @@ class Model:
 
     def _pieces(
         self, generation: Generation, prompt_tokens: int, text: CompletionText
-    ) -> Iterator[Piece]:
+    ) -> Generator[Piece, None, None]:
         for (token,) in self._steps(generation, prompt_tokens):
             if token.is_stop_token:
                 break
@@ -223,7 +225,7 @@ class Model:
 
     def _start(
         self,
-        prompts: Sequence[Sequence[int]],
+        prompts: Sequence[TokenIds],
         max_tokens: int,
         options: Options,
         logprobs: int | None = None,
@@ -258,7 +260,7 @@ class Model:
             self.last_stats = stats
             yield tokens
 
-    def _encode(self, prompt: Prompt) -> Sequence[int]:
+    def _encode(self, prompt: Prompt) -> TokenIds:
         if not isinstance(prompt, str):
             return prompt
         ids = self.tokenizer.encode(prompt)
@@ -268,8 +270,9 @@ class Model:
             raise Error("prompt: empty, and this tokenizer has no BOS token to start from")
         return [self.tokenizer.bos_id]
 
-    def _text_after(self, prompt: Sequence[int], options: Options) -> CompletionText:
-        return CompletionText(self.tokenizer.stream(prompt), _stop_strings(options))
+    def _text_after(self, prompt: TokenIds, options: Options) -> CompletionText:
+        stream = self.tokenizer.stream([int(token_id) for token_id in prompt])
+        return CompletionText(stream, _stop_strings(options))
 
     def _stop_tokens(self, options: Options) -> list[int]:
         ids = [stop for stop in _stops(options) if not isinstance(stop, str)]
@@ -316,15 +319,15 @@ def _use_threads(threads: int) -> None:
         )
 
 
-def _as_list(prompt: Prompt | Prompts) -> tuple[Prompts, bool]:
+def _as_list(prompt: Prompt | Prompts) -> tuple[Sequence[Prompt], bool]:
     """A list of prompts, and whether there was just one."""
     if isinstance(prompt, str):
         return [prompt], True
     if len(prompt) == 0:
         raise Error("prompt: an empty list holds neither token ids nor prompts")
-    if all(isinstance(part, (int, np.integer)) for part in prompt):
-        return [prompt], True  # type: ignore[list-item]
-    return prompt, False  # type: ignore[return-value]
+    if any(isinstance(part, (int, np.integer)) for part in prompt):
+        return [cast(TokenIds, prompt)], True
+    return cast(Prompts, prompt), False
 
 
 def _stops(options: Options) -> list[Stop]:

@@ -64,7 +64,7 @@ def split(
     axis: int = 0,
     split_sizes: list[int] | None = None,
 ) -> list[_core.Value]:
-    """x cut along ``axis`` into ``num_splits`` equal parts, or parts of ``split_sizes``, as slices."""
+    """The slices of x along ``axis``: ``num_splits`` equal ones, or ones of ``split_sizes``."""
     return _core.split(x, num_splits, axis, split_sizes)
 
 

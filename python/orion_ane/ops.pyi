@@ -1,6 +1,5 @@
 # Written by docs/generate.py from the op table; do not edit.
 from collections.abc import Sequence
-from inspect import Parameter
 from typing import Any
 
 import numpy as np
@@ -64,7 +63,7 @@ __all__ = [
     "transpose",
 ]
 
-def parameters(row: dict[str, Any]) -> list[tuple[str, str, Any | type[Parameter.empty]]]: ...
+def parameters(row: dict[str, Any]) -> list[tuple[str, str, Any]]: ...
 def identity(
     x: Operand,
     *,

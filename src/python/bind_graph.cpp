@@ -275,9 +275,12 @@ void bind_value(py::module_& m) {
       .def_property_readonly("value", node_constant,
                              "A constant's value as a read-only array; None otherwise.")
       .def_property_readonly("graph", [](const PyValue& v) { return v.graph; })
-      .def(
-          "__eq__", [](const PyValue& a, const PyValue& b) { return a.graph == b.graph && a.id == b.id; },
-          py::is_operator())
+      .def("__eq__",
+           [](const PyValue& a, const py::object& other) {
+             if (!py::isinstance<PyValue>(other)) return false;
+             const auto& b = other.cast<const PyValue&>();
+             return a.graph == b.graph && a.id == b.id;
+           })
       .def("__hash__",
            [](const PyValue& v) {
              return py::hash(py::make_tuple(reinterpret_cast<std::uintptr_t>(v.graph.get()), v.id));

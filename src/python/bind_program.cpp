@@ -37,7 +37,7 @@ void run(PyProgram& self) {
 }
 
 // Binds the arrays given, runs, and gives the program its own buffers back whatever happens.
-py::dict call(PyProgram& self, const py::kwargs& inputs) {
+py::dict call(PyProgram& self, const py::KWArgs<py::array>& inputs) {
   Program& program = *self.program;
   std::vector<std::pair<std::string, Tensor>> bound;
   for (const auto& [key, value] : inputs) {

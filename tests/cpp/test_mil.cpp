@@ -58,7 +58,8 @@ TEST_CASE("mil: the text of a small program") {
   Graph g;
   const Value x = g.input("x", {DType::fp16, {1, 2}});
   const Value w = g.weight("lm_head.weight", {DType::fp16, {2, 3}});
-  g.output("y", ops::mul(ops::matmul(x, w), g.scalar(DType::fp16, 0.125)));
+  const Value product = ops::matmul(x, w);
+  g.output("y", ops::mul(product, g.scalar(DType::fp16, 0.125)));
   CHECK(
       mil::emit(g) ==
       str(header,

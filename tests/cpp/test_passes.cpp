@@ -1,6 +1,7 @@
 // Each pass by an example, printed before and after.
 #include "passes/passes.h"
 
+#include "orion/model.h"
 #include "orion/op.h"
 #include "orion/ops.h"
 
@@ -153,4 +154,31 @@ TEST_CASE("a program without work keeps its interface") {
         "  %0 x: fp32 (2,) = input()\n"
         "  -> same = %0\n"
         "  -> again = %0\n");
+}
+
+TEST_CASE("every pass keeps every model's graph well formed and its interface the same") {
+  const ConfigMap llama = {
+      {"model_type", std::string("llama")},     {"vocab_size", std::int64_t{11}},
+      {"hidden_size", std::int64_t{12}},        {"intermediate_size", std::int64_t{20}},
+      {"num_hidden_layers", std::int64_t{2}},   {"num_attention_heads", std::int64_t{6}},
+      {"num_key_value_heads", std::int64_t{2}}, {"max_position_embeddings", std::int64_t{16}}};
+  const ConfigMap gpt2 = {{"model_type", std::string("gpt2")}, {"vocab_size", std::int64_t{11}},
+                          {"n_embd", std::int64_t{12}},        {"n_layer", std::int64_t{2}},
+                          {"n_head", std::int64_t{3}},         {"n_positions", std::int64_t{16}}};
+  for (const ConfigMap& map : {llama, gpt2})
+    for (const std::int64_t cache : {0, 16}) {
+      const Graph g = forward(configure(map), {.batch = 2, .tokens = 3, .cache = cache}, DType::fp16);
+      const Graph expanded = expand_composites(g, [](const Graph&, const Node&) { return true; });
+      for (const Graph& start : {g, expanded})
+        for (const PassDef& pass : all_passes()) {
+          const Graph after = pass.run(start);
+          INFO(pass.name);
+          CHECK_NOTHROW(verify(after));
+          REQUIRE(after.inputs().size() == start.inputs().size());
+          REQUIRE(after.outputs().size() == start.outputs().size());
+          for (std::size_t i = 0; i < after.outputs().size(); ++i)
+            CHECK(after.outputs()[i].name == start.outputs()[i].name);
+        }
+      CHECK_NOTHROW(verify(optimize(expanded)));
+    }
 }

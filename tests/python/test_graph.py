@@ -1,5 +1,6 @@
 """Building graphs and running programs from Python."""
 
+import inspect
 import threading
 
 import numpy as np
@@ -28,7 +29,8 @@ def test_compile_run_update() -> None:
     assert p.outputs == {"y": ("fp16", (1, 128, 1, 32))}
     for weight in (w, -w):
         p.update({"w": weight})
-        w16, x16 = weight.astype(np.float16).astype(np.float32), x.astype(np.float16).astype(np.float32)
+        w16 = weight.astype(np.float16).astype(np.float32)
+        x16 = x.astype(np.float16).astype(np.float32)
         expected = np.maximum(w16[:, :, 0, 0] @ x16[0, :, 0], 0)
         y = p(x=x)["y"]
         assert y.dtype == np.float16
@@ -100,10 +102,9 @@ def test_values_can_be_looked_at() -> None:
 
 
 def test_functions_carry_the_tables_signature_and_doc() -> None:
-    import inspect
-
     assert str(inspect.signature(ops.softmax)) == "(x, axis=-1, *, name='')"
-    assert str(inspect.signature(ops.layer_norm)).startswith("(x, axes, gamma=None, beta=None, epsilon=")
+    layer_norm = str(inspect.signature(ops.layer_norm))
+    assert layer_norm.startswith("(x, axes, gamma=None, beta=None, epsilon=")
     assert ops.relu.__doc__ == "max(x, 0)."
     assert set(ops.__all__) >= {"conv", "matmul", "rope", "cross_entropy", "split"}
 

@@ -12,6 +12,7 @@ import mil_reader
 import numpy as np
 import orion_ane as orion
 import pytest
+import samples
 from op_cases import CASES, Case
 from orion_ane import _core
 
@@ -58,65 +59,21 @@ def random_sample(graph: orion.Graph) -> Sample:
     return Sample(graph, values)
 
 
-def linear(x: orion.Value, weight: orion.Value) -> orion.Value:
-    return ops.matmul(x, weight, transpose_y=True)
+def model_samples() -> dict[str, Sample]:
+    """Whole models: a text at once, and a step of two sequences with caches."""
+    qwen2 = samples.LLAMA | {"model_type": "qwen2"}
+    qwen3 = samples.LLAMA | {"model_type": "qwen3", "tie_word_embeddings": True, "head_dim": 6}
+    found: dict[str, Sample] = {}
+    for config in (samples.LLAMA, samples.GPT2, qwen2, qwen3):
+        for dtype in ("fp16", "fp32"):
+            name = f"{config['model_type']} {dtype}"
+            text = _core.model_graph(config, dtype=dtype, tokens=7)
+            step = _core.model_graph(config, dtype=dtype, batch=2, tokens=2, cache=8, last=True)
+            found |= {f"{name} text": random_sample(text), f"{name} step": random_sample(step)}
+    return found
 
 
-def llama_block() -> orion.Graph:
-    """Grouped heads, rotated positions, a cache that is read and written, SwiGLU, tied head."""
-    g = orion.Graph("block")
-    heads, groups, width, steps, vocabulary = 4, 2, 8, 3, 20
-    hidden = heads * width
-
-    def weight(name: str, *shape: int) -> orion.Value:
-        return g.weight(f"model.layers.0.{name}.weight", shape, "fp16")
-
-    def split_heads(x: orion.Value, count: int) -> orion.Value:
-        return ops.transpose(ops.reshape(x, [1, steps, count, width]), [0, 2, 1, 3])
-
-    ids = g.input("ids", (1, steps), "int32")
-    cos, sin = (g.input(n, (steps, width // 2), "fp16") for n in ("cos", "sin"))
-    embedding = weight("embed_tokens", vocabulary, hidden)
-    x = ops.gather(embedding, ids, axis=0)
-    h = ops.rms_norm(x, [-1], weight("input_layernorm", hidden))
-    q = split_heads(linear(h, weight("q_proj", hidden, hidden)), heads)
-    k = split_heads(linear(h, weight("k_proj", groups * width, hidden)), groups)
-    v = split_heads(linear(h, weight("v_proj", groups * width, hidden)), groups)
-    attended = ops.scaled_dot_product_attention(
-        ops.rope(q, cos, sin), ops.rope(k, cos, sin), v, causal=True
-    )
-    joined = ops.reshape(ops.transpose(attended, [0, 2, 1, 3]), [1, steps, hidden])
-    x = ops.add(x, linear(joined, weight("o_proj", hidden, hidden)))
-    h = ops.rms_norm(x, [-1], weight("post_attention_layernorm", hidden))
-    gate = ops.silu(linear(h, weight("gate_proj", 48, hidden)))
-    up = ops.mul(gate, linear(h, weight("up_proj", 48, hidden)))
-    x = ops.add(x, linear(up, weight("down_proj", hidden, 48)))
-    g.output("logits", linear(x, embedding))
-    g.output("v", v)
-    return g
-
-
-def gpt2_block() -> orion.Graph:
-    """LayerNorm with biases, a fused projection that is split, exact and tanh gelu, a loss."""
-    g = orion.Graph("gpt2")
-    x = g.input("x", (2, 5, 12), "fp32")
-    labels = g.input("labels", (2, 5), "int32")
-    h = ops.layer_norm(x, [-1], g.weight("ln.weight", (12,)), g.weight("ln.bias", (12,)))
-    wide = ops.add(ops.matmul(h, g.weight("attn.weight", (12, 36))), g.weight("attn.bias", (36,)))
-    parts = [ops.slice_by_index(wide, [0, 0, i * 12], [2, 5, (i + 1) * 12]) for i in range(3)]
-    q, k, v = (ops.transpose(ops.reshape(p, [2, 5, 3, 4]), [0, 2, 1, 3]) for p in parts)
-    attended = ops.scaled_dot_product_attention(q, k, v)
-    y = ops.reshape(ops.transpose(attended, [0, 2, 1, 3]), [2, 5, 12])
-    y = ops.gelu(ops.add(y, x), mode="TANH_APPROXIMATION")
-    g.output("loss", ops.cross_entropy(y, labels))
-    g.output("x", y)
-    return g
-
-
-SAMPLES = {case.label: sample_of(case) for case in CASES} | {
-    "llama block": random_sample(llama_block()),
-    "gpt2 block": random_sample(gpt2_block()),
-}
+SAMPLES = {case.label: sample_of(case) for case in CASES} | model_samples()
 every_sample = pytest.mark.parametrize("sample", SAMPLES.values(), ids=SAMPLES.keys())
 every_graph = pytest.mark.parametrize(
     "graph", [sample.graph for sample in SAMPLES.values()], ids=SAMPLES.keys()

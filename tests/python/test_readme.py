@@ -1,6 +1,7 @@
 """The README's code runs, and prints what it says."""
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -41,7 +42,6 @@ def console_commands() -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("command", "output"), console_commands())
 def test_console_blocks_print_what_they_say(command: str, output: str) -> None:
     script = Path(sys.executable).parent / "orion"
-    done = subprocess.run(
-        command.replace("orion", str(script), 1), shell=True, capture_output=True, text=True, check=True
-    )
+    argv = [str(script), *shlex.split(command)[1:]]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
     assert done.stdout == output

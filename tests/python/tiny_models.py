@@ -66,7 +66,8 @@ def make(case: str, directory: Path) -> Callable[[list[int]], Any]:
     model_type, options = CASES[case]
     torch.manual_seed(len(case))
     config = transformers.AutoConfig.for_model(model_type, **options)
-    model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+    models: Any = transformers.AutoModelForCausalLM
+    model = models.from_config(config, attn_implementation="eager")
     model.eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
