@@ -7,6 +7,7 @@
 #include "orion/device.h"
 #include "orion/graph.h"
 
+#include <compare>
 #include <functional>
 #include <list>
 #include <mutex>

@@ -1,35 +1,17 @@
 // Which kernel each op becomes. Ops that are not listed run by the op table's own kernel.
-#include "cpu/planner.h"
+#include "cpu/lower.h"
 
 #include "cpu/permute.h"
 #include "orion/error.h"
 
 #include <algorithm>
-#include <cmath>
-#include <limits>
 #include <numeric>
 
 namespace orion::cpu {
-namespace {
-
-bool last_axis_only(const Node& node, const Shape& shape) {
-  const std::vector<std::int64_t>& axes = node.list("axes");
-  return axes.size() == 1 && axes[0] == shape.rank() - 1;
-}
-
-std::int64_t leading(const Shape& shape) {
-  return shape.size() / shape.back();
-}
-
-DType memory_dtype(DType dtype) {
-  return dtype == DType::fp16 ? DType::fp32 : dtype;
-}
 
 std::string label(const Node& node) {
   return str(node.op->name, ' ', node.name);
 }
-
-// -- the op table's kernels ------------------------------------------------------------------------
 
 void lower_reference(Planner& p, NodeId id) {
   const Node& node = p.node(id);
@@ -51,6 +33,17 @@ void lower_reference(Planner& p, NodeId id) {
                 node.op->kernel(
                     {node, views, {run.at<void>(to), memory_dtype(node.type.dtype), node.type.shape}});
               }});
+}
+
+namespace {
+
+bool last_axis_only(const Node& node, const Shape& shape) {
+  const std::vector<std::int64_t>& axes = node.list("axes");
+  return axes.size() == 1 && axes[0] == shape.rank() - 1;
+}
+
+std::int64_t leading(const Shape& shape) {
+  return shape.size() / shape.back();
 }
 
 // -- elements -------------------------------------------------------------------------------------
@@ -235,153 +228,6 @@ void lower_softmax(Planner& p, NodeId id) {
   const Node& node = p.node(id);
   if (node.integer("axis") != node.type.shape.rank() - 1) return lower_reference(p, id);
   lower_rows(p, id, softmax, absent, absent, 0.0F);
-}
-
-// -- attention ------------------------------------------------------------------------------------
-
-// A bool mask (true: attend) as numbers to add to the scores.
-Slot added_mask(Planner& p, NodeId mask) {
-  const Slot from = p.wide(mask);
-  if (p.node(mask).type.dtype != DType::boolean) return from;
-  const std::int64_t count = p.shape(mask).size();
-  const Slot to = p.new_arena_place(static_cast<std::size_t>(count) * sizeof(float));
-  p.add_step(
-      {.label = str("mask ", p.node(mask).name), .reads = {from}, .writes = to, .run = [=](const Run& run) {
-         const auto* seen = run.at<std::uint8_t>(from);
-         auto* added = run.at<float>(to);
-         for (std::int64_t i = 0; i < count; ++i)
-           added[i] = seen[i] != 0 ? 0.0F : -std::numeric_limits<float>::infinity();
-       }});
-  return to;
-}
-
-void set_mask_strides(AttentionCall& call, const Shape& mask) {
-  std::int64_t* strides[] = {&call.mask_b, &call.mask_h, &call.mask_t, &call.mask_s};
-  for (int axis = 0; axis < mask.rank(); ++axis)
-    *strides[4 - mask.rank() + axis] = mask[axis] == 1 ? 0 : mask.stride(axis);
-}
-
-AttentionCall attention_call(const Planner& p, const Node& node) {
-  const Shape& q = p.shape(node.inputs[0]);
-  const Shape& k = p.shape(node.inputs[1]);
-  AttentionCall call{
-      .b = q[0], .h = q[1], .g = k[1], .t = q[2], .s = k[2], .d = q[3], .dv = p.shape(node.inputs[2])[3]};
-  const double scale = node.number("scale");
-  call.scale = static_cast<float>(scale != 0.0 ? scale : 1.0 / std::sqrt(static_cast<double>(call.d)));
-  call.causal = node.flag("causal");
-  return call;
-}
-
-void lower_attention(Planner& p, NodeId id) {
-  const Node& node = p.node(id);
-  const NodeId mask = node.inputs[3];
-  const NodeId position = node.inputs[4];
-  if (node.type.shape.rank() != 4 || p.shape(node.inputs[1])[0] != node.type.shape[0])
-    return lower_reference(p, id);
-  AttentionCall call = attention_call(p, node);
-  const Slot q = p.wide(node.inputs[0]);
-  Located k = p.stored(node.inputs[1]);
-  Located v = p.stored(node.inputs[2]);
-  if (k.dtype != v.dtype) k = v = {no_slot, DType::fp32};
-  if (k.slot == no_slot) {
-    k.slot = p.wide(node.inputs[1]);
-    v.slot = p.wide(node.inputs[2]);
-  }
-  call.kv_dtype = k.dtype;
-  const Slot m = mask == absent ? no_slot : added_mask(p, mask);
-  if (mask != absent) set_mask_strides(call, p.shape(mask));
-  const Slot start = position == absent ? no_slot : p.wide(position);
-  std::vector<Slot> reads = {q, k.slot, v.slot, m, start};
-  std::erase(reads, no_slot);
-  const Slot y = p.result(id);
-  p.add_step(
-      {.label = str(label(node), mask == absent && position == absent && !call.causal ? "" : " masked"),
-       .reads = std::move(reads),
-       .writes = y,
-       .run =
-           [=](const Run& run) {
-             AttentionCall now = call;
-             now.q = run.at<float>(q);
-             now.k = run.at<void>(k.slot);
-             now.v = run.at<void>(v.slot);
-             now.y = run.at<float>(y);
-             now.mask = run.at<float>(m);
-             now.position = run.at<std::int32_t>(start);
-             attention(run.pool, now, run.scratch);
-           },
-       .scratch = attention_scratch(call, shared_pool().size())});
-}
-
-// New rows of a key/value cache, written in place where the cache is a state of the program.
-void lower_cache_update(Planner& p, NodeId id) {
-  const Node& node = p.node(id);
-  const NodeId state = p.state_of(id);
-  if (state == absent) return lower_reference(p, id);
-  const Located cache = p.stored(state);
-  p.locate(id, cache);
-  const Shape& to = node.type.shape;
-  const Shape& from = p.shape(node.inputs[1]);
-  const Slot update = p.wide(node.inputs[1]);
-  const Slot position = p.wide(node.inputs[2]);
-  const std::int64_t b = to[0], g = to[1], s = to[2], d = to[3], t = from[2];
-  p.add_step({.label = label(node),
-              .reads = {update, position, cache.slot},
-              .writes = cache.slot,
-              .run = [=](const Run& run) {
-                for (std::int64_t i = 0; i < b * g; ++i) {
-                  const std::int64_t row = run.at<std::int32_t>(position)[i / g];
-                  if (row < 0 || row + t > s)
-                    fail("cache_update: rows ", row, " to ", row + t, " of a cache of ", s);
-                  const float* source = run.at<float>(update) + i * t * d;
-                  if (cache.dtype == DType::fp16)
-                    narrow(run.pool, source, run.at<std::uint16_t>(cache.slot) + (i * s + row) * d, t * d);
-                  else
-                    std::copy_n(source, t * d, run.at<float>(cache.slot) + (i * s + row) * d);
-                }
-              }});
-}
-
-void lower_rope(Planner& p, NodeId id) {
-  const Node& node = p.node(id);
-  const Shape& shape = node.type.shape;
-  const Shape& table = p.shape(node.inputs[1]);
-  // Tables that repeat over everything but the tokens (and perhaps the batch) suit the kernel.
-  const bool per_token = table.size() == table[table.rank() - 2] * table.back();
-  const bool per_batch = table.rank() == 4 && table[1] == 1 && table[0] == shape[0];
-  if (shape.rank() != 4 || table.rank() < 2 || table[table.rank() - 2] != shape[2] ||
-      (!per_token && !per_batch) || p.shape(node.inputs[2]) != table || table.back() * 2 != shape[3])
-    return lower_reference(p, id);
-  const std::int64_t b = shape[0], h = shape[1], t = shape[2], d = shape[3];
-  RopeCall call{.b = b,
-                .h = h,
-                .t = t,
-                .d = d,
-                .x_b = h * t * d,
-                .x_h = t * d,
-                .x_t = d,
-                .y_b = h * t * d,
-                .y_h = t * d,
-                .y_t = d};
-  call.table_t = d / 2;
-  call.table_b = per_token ? 0 : t * (d / 2);
-  call.interleaved = node.flag("interleaved");
-  const Slot x = p.wide(node.inputs[0]);
-  const Slot cos = p.wide(node.inputs[1]);
-  const Slot sin = p.wide(node.inputs[2]);
-  const Slot y = p.result(id);
-  p.add_step({.label = label(node),
-              .reads = {x, cos, sin},
-              .writes = y,
-              .run =
-                  [=](const Run& run) {
-                    RopeCall now = call;
-                    now.x = run.at<float>(x);
-                    now.y = run.at<float>(y);
-                    now.cos = run.at<float>(cos);
-                    now.sin = run.at<float>(sin);
-                    rope(run.pool, now);
-                  },
-              .in_place = true});
 }
 
 // -- moving data ----------------------------------------------------------------------------------

@@ -12,11 +12,6 @@ std::size_t index(NodeId id) {
   return static_cast<std::size_t>(id);
 }
 
-// fp16 values are kept in fp32 between steps: excess precision, never less.
-DType memory_dtype(DType dtype) {
-  return dtype == DType::fp16 ? DType::fp32 : dtype;
-}
-
 std::size_t bytes_of(const TensorType& type, DType memory) {
   return static_cast<std::size_t>(type.shape.size()) * dtype_size(memory);
 }

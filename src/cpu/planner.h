@@ -85,6 +85,11 @@ class Planner {
   std::vector<std::vector<NodeId>> users_;
 };
 
+/// How a type is kept between steps: fp16 in fp32, excess precision, never less.
+constexpr DType memory_dtype(DType dtype) {
+  return dtype == DType::fp16 ? DType::fp32 : dtype;
+}
+
 /// Whether a node only reinterprets its first operand's memory.
 bool is_view(const Graph& graph, const Node& node);
 

@@ -176,9 +176,10 @@ void Sampler::keep_top_p() {
   // Sorts in growing steps and no further than needed: the nucleus is usually a few of many thousands.
   for (std::size_t step = 64; kept < candidates_.size(); step *= 4) {
     const std::size_t sorted = std::min(candidates_.size(), kept + step);
-    const auto begin = candidates_.begin();
-    std::partial_sort(begin + static_cast<std::ptrdiff_t>(kept), begin + static_cast<std::ptrdiff_t>(sorted),
-                      candidates_.end(), by_rank);
+    const auto begin = candidates_.begin() + static_cast<std::ptrdiff_t>(kept);
+    const auto end = candidates_.begin() + static_cast<std::ptrdiff_t>(sorted);
+    std::nth_element(begin, end, candidates_.end(), by_rank);
+    std::sort(begin, end, by_rank);
     while (kept < sorted) {
       sum += candidates_[kept++].weight;
       if (sum >= wanted) {
@@ -203,7 +204,7 @@ std::int32_t Sampler::pick() {
     sum += c.weight;
     if (sum > wanted) return c.id;
   }
-  return candidates_.back().id;  // unreachable unless rounding made the sum fall short of `wanted`
+  return candidates_.back().id;  // unreachable: `wanted` is below `total`, which this sum reaches
 }
 
 }  // namespace orion
