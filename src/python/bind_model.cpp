@@ -67,8 +67,8 @@ std::shared_ptr<LanguageModel> make_model(const py::dict& config, const py::obje
   const ModelConfig parsed = config_of(config);
   const WeightSource source = [&](const std::string& name) {
     const py::gil_scoped_acquire gil;
-    if (!weights.contains(name)) return Tensor{};
-    return tensor_from_numpy(py::array(weights[py::str(name)]));
+    const py::object value = weights.attr("get")(name);
+    return value.is_none() ? Tensor{} : tensor_from_numpy(py::array(value));
   };
   const py::gil_scoped_release release;
   return std::make_shared<LanguageModel>(parsed, source, dtype_from_name(dtype), find_device(device));

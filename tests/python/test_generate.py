@@ -208,10 +208,10 @@ def test_the_context_ends_a_text(model: Model) -> None:
 
 def test_an_interrupt_ends_generation_between_tokens(model: Model) -> None:
     wanted = model.generate("The cat", max_tokens=30)
-    timer = threading.Timer(0.2, _thread.interrupt_main)
+    timer = threading.Timer(0.1, _thread.interrupt_main)
     timer.start()
     with pytest.raises(KeyboardInterrupt):
-        model.generate([""] * 500, max_tokens=500, ignore_eos=True)
+        model.generate([""] * 100, max_tokens=500, ignore_eos=True)
     timer.join()
     assert model.generate("The cat", max_tokens=30) == wanted
 

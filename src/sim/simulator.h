@@ -1,0 +1,28 @@
+// The Neural Engine without the Neural Engine: takes what the hardware takes (MIL text, packed weight
+// file, surfaces), computes as it is reported to compute, and fails as it is reported to fail.
+#pragma once
+
+#include "ane/engine.h"
+#include "orion/ane.h"
+
+namespace orion::sim {
+
+/// A simulated engine of a profile's hardware. Compile budget, loaded programs and the cache of
+/// compiled models are the process's, as with the daemon: all engines of one profile share them.
+std::unique_ptr<ane::Engine> open_simulator(const ane::Profile& profile);
+
+/// What a profile's hardware has been asked to do in this process, and what is still alive.
+struct Counters {
+  std::int64_t compiles = 0;     // attempts
+  std::int64_t loads = 0;
+  std::int64_t evaluations = 0;
+  std::int64_t loaded = 0;       // programs loaded now
+  std::int64_t models = 0;       // objects alive now
+  std::int64_t surfaces = 0;
+  std::int64_t directories = 0;  // staging directories on disk
+};
+Counters counters(std::string_view profile);
+/// Forgets compile budget and compiled models, as a new process after a reboot would.
+void restart(std::string_view profile);
+
+}  // namespace orion::sim
