@@ -83,6 +83,9 @@ struct Chunk {
 /// Metadata offsets of chunks with payloads of these many bytes.
 std::vector<std::uint64_t> layout(std::span<const std::uint64_t> payload_sizes);
 
+/// The content of the file that `write` writes.
+std::vector<std::byte> file_bytes(std::span<const Entry> entries);
+
 /// Replaces the file in one step and returns the metadata offsets. Entries have either all a name,
 /// each its own (then `<file>.names` is written too), or none.
 std::vector<std::uint64_t> write(const std::filesystem::path& path, std::span<const Entry> entries);

@@ -123,7 +123,19 @@ Chunk chunk_at(std::span<const std::byte> file, std::uint64_t offset, const std:
           .data = file.subspan(static_cast<std::size_t>(payload), static_cast<std::size_t>(metadata.bytes))};
 }
 
-void write_chunk(ReplacedFile& file, const Entry& entry, std::uint64_t offset) {
+// A file that grows in memory, with ReplacedFile's way of writing.
+class MemoryFile {
+ public:
+  void write(std::span<const std::byte> data) { bytes_.insert(bytes_.end(), data.begin(), data.end()); }
+  std::uint64_t size() const { return bytes_.size(); }
+  std::vector<std::byte> release() { return std::move(bytes_); }
+
+ private:
+  std::vector<std::byte> bytes_;
+};
+
+template <class File>
+void write_chunk(File& file, const Entry& entry, std::uint64_t offset) {
   constexpr std::array<std::byte, alignment> zeros{};
   file.write(std::span(zeros).first(static_cast<std::size_t>(offset - file.size())));
   const Metadata metadata{.mark = sentinel,
@@ -134,6 +146,17 @@ void write_chunk(ReplacedFile& file, const Entry& entry, std::uint64_t offset) {
                           .reserved = {}};
   file.write(bytes_of(metadata));
   file.write(entry.data);
+}
+
+// Header and chunks; returns the metadata offsets.
+template <class File>
+std::vector<std::uint64_t> write_chunks(File& file, std::span<const Entry> entries) {
+  std::vector<std::uint64_t> sizes;
+  for (const Entry& entry : entries) sizes.push_back(entry.data.size());
+  std::vector<std::uint64_t> offsets = layout(sizes);
+  file.write(bytes_of(Header{.count = static_cast<std::uint32_t>(entries.size())}));
+  for (std::size_t i = 0; i < entries.size(); ++i) write_chunk(file, entries[i], offsets[i]);
+  return offsets;
 }
 
 void check_entries(const std::string& what, std::span<const Entry> entries) {
@@ -175,16 +198,18 @@ std::vector<std::uint64_t> layout(std::span<const std::uint64_t> payload_sizes) 
   return offsets;
 }
 
+std::vector<std::byte> file_bytes(std::span<const Entry> entries) {
+  check_entries("weight file", entries);
+  MemoryFile file;
+  write_chunks(file, entries);
+  return file.release();
+}
+
 std::vector<std::uint64_t> write(const std::filesystem::path& path, std::span<const Entry> entries) {
   check_entries(path.string(), entries);
   const bool named = are_named(entries);
-  std::vector<std::uint64_t> sizes;
-  for (const Entry& entry : entries) sizes.push_back(entry.data.size());
-  std::vector<std::uint64_t> offsets = layout(sizes);
-
   ReplacedFile file(path);
-  file.write(bytes_of(Header{.count = static_cast<std::uint32_t>(entries.size())}));
-  for (std::size_t i = 0; i < entries.size(); ++i) write_chunk(file, entries[i], offsets[i]);
+  const std::vector<std::uint64_t> offsets = write_chunks(file, entries);
   std::filesystem::remove(names_path(path));  // before it could describe another file than its own
   file.commit();
   if (named) replace_file(names_path(path), names_text(entries, offsets));
