@@ -30,7 +30,7 @@ struct Limit {
   std::string_view evidence;  // who saw it
   Effect effect = Effect::compile_error;
   Confidence confidence = Confidence::plausible;
-  std::string_view probe;     // of `orion probe`, that settles it; may be empty
+  std::string_view probe;  // of `orion probe`, that settles it; may be empty
 };
 
 /// Every limit, in documentation order.
@@ -44,17 +44,17 @@ struct Profile {
   std::string doc;
   std::vector<std::string> limits;  // ids that hold
 
-  std::int64_t minimum_surface = 0;          // bytes
-  std::int64_t row_alignment = 64;           // bytes; 1: rows are packed
-  std::int64_t minimum_width = 1;            // columns (last axis) of inputs and outputs
-  std::int64_t weights_per_program = 0;      // tensors in weight files; 0: no limit
-  std::int64_t weight_files_per_program = 0; // 0: no limit
-  std::int64_t compile_budget = 119;         // per process
-  std::int64_t loaded_programs = 128;        // per process
+  std::int64_t minimum_surface = 0;           // bytes
+  std::int64_t row_alignment = 64;            // bytes; 1: rows are packed
+  std::int64_t minimum_width = 1;             // columns (last axis) of inputs and outputs
+  std::int64_t weights_per_program = 0;       // tensors in weight files; 0: no limit
+  std::int64_t weight_files_per_program = 0;  // 0: no limit
+  std::int64_t compile_budget = 119;          // per process
+  std::int64_t loaded_programs = 128;         // per process
   std::int64_t largest_axis = 16384;
   std::int64_t sram_bytes = 32 << 20;
-  bool reload_reads_files = false;           // whether unload, patch, load changes a program's weights
-  bool layout_reported = true;               // whether a loaded model tells symbol order and strides
+  bool reload_reads_files = false;  // whether unload, patch, load changes a program's weights
+  bool layout_reported = true;      // whether a loaded model tells symbol order and strides
 
   bool has(std::string_view id) const;
 };
@@ -78,8 +78,8 @@ std::vector<Violation> violations(std::string_view mil_text, const Profile& prof
 void verify_ane(const Graph& graph, const Profile& profile);
 
 /// The graph in ops and shapes that `profile` takes, computing the same within fp16: composites
-/// expanded, products with weights as 1x1 convolutions, fp16 inside, no crossed limit. Inputs and outputs keep
-/// their names; Error if a limit cannot be met by rewriting, naming it.
+/// expanded, products with weights as 1x1 convolutions, fp16 inside, no crossed limit. Inputs and outputs
+/// keep their names; Error if a limit cannot be met by rewriting, naming it.
 Graph legalize(const Graph& graph, const Profile& profile);
 
 }  // namespace orion::ane

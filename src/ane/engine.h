@@ -51,9 +51,9 @@ struct Symbol {
   std::string name;
   std::string type;  // "Float16", "Float32", ...
   std::int64_t batches = 1, channels = 1, depth = 1, height = 1, width = 1;
-  std::int64_t batch_stride = 0;   // bytes the surface needs
-  std::int64_t plane_stride = 0;   // between channels
-  std::int64_t row_stride = 0;     // between rows of `width`
+  std::int64_t batch_stride = 0;  // bytes the surface needs
+  std::int64_t plane_stride = 0;  // between channels
+  std::int64_t row_stride = 0;    // between rows of `width`
 };
 
 /// In the order in which surfaces are bound.
@@ -89,9 +89,9 @@ class Model {
 };
 
 struct EngineInfo {
-  std::string framework;  // path, or "simulator"
-  std::string chip;       // "h16g", or the profile's name
-  std::string os_build;   // "24A335"
+  std::string framework;             // path, or "simulator"
+  std::string chip;                  // "h16g", or the profile's name
+  std::string os_build;              // "24A335"
   std::vector<std::string> found;    // classes and selectors that are as expected
   std::vector<std::string> missing;  // those that are not, with what was found instead
 };

@@ -13,11 +13,11 @@ std::unique_ptr<ane::Engine> open_simulator(const ane::Profile& profile);
 
 /// What a profile's hardware has been asked to do in this process, and what is still alive.
 struct Counters {
-  std::int64_t compiles = 0;     // attempts
+  std::int64_t compiles = 0;  // attempts
   std::int64_t loads = 0;
   std::int64_t evaluations = 0;
-  std::int64_t loaded = 0;       // programs loaded now
-  std::int64_t models = 0;       // objects alive now
+  std::int64_t loaded = 0;  // programs loaded now
+  std::int64_t models = 0;  // objects alive now
   std::int64_t surfaces = 0;
   std::int64_t directories = 0;  // staging directories on disk
 };

@@ -1,0 +1,153 @@
+#include "ane/runtime.h"
+
+#include "orion/error.h"
+
+#include <algorithm>
+#include <chrono>
+
+namespace orion::ane {
+namespace {
+
+// Room left for programs that are loaded without the cache: updates in flight, self-tests.
+constexpr std::int64_t slots_left_free = 16;
+
+class Stopwatch {
+ public:
+  explicit Stopwatch(double& total) : total_(total) {}
+  ~Stopwatch() { total_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
+  Stopwatch(const Stopwatch&) = delete;
+  Stopwatch& operator=(const Stopwatch&) = delete;
+
+ private:
+  double& total_;
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+}  // namespace
+
+void require(const Status& status) {
+  if (!status.ok()) throw DeviceError(status.message());
+}
+
+Loaded::Loaded(std::unique_ptr<Model> model, Layout layout)
+    : model_(std::move(model)), layout_(std::move(layout)) {}
+
+Loaded::~Loaded() {
+  // A refusal here has nobody left to act on it; the engine frees the program with the process.
+  static_cast<void>(model_->unload());
+}
+
+Status Loaded::evaluate(std::uint64_t user, std::span<Surface* const> inputs,
+                        std::span<Surface* const> outputs) {
+  const std::lock_guard lock(turn_);
+  if (bound_to_ != user) {
+    if (Status status = model_->bind(inputs, outputs); !status.ok()) return status;
+    bound_to_ = user;
+  }
+  return model_->evaluate();
+}
+
+Runtime::Runtime(std::unique_ptr<Engine> engine, Profile profile)
+    : engine_(std::move(engine)), profile_(std::move(profile)), info_(engine_->info()) {}
+
+Usage Runtime::usage() const {
+  const std::lock_guard lock(mutex_);
+  return usage_;
+}
+
+std::shared_ptr<Loaded> Runtime::load(const Image& image) {
+  const std::lock_guard lock(mutex_);
+  std::unique_ptr<Model> model = make_model(image);
+  const std::string identity = model->identifier();
+  if (std::shared_ptr<Loaded> found = cached(identity)) return found;
+  make_room();
+  const bool known = model->compiled_exists();
+  if (!known) spend_compile(*model);
+  Status loaded = timed_load(*model);
+  if (!loaded.ok() && known && loaded.kind == Status::Kind::refused) {
+    require(model->purge());
+    ++usage_.purges;
+    spend_compile(*model);
+    loaded = timed_load(*model);
+  }
+  require(loaded);
+  if (known) ++usage_.known;
+  cache_.push_front({identity, finish(std::move(model))});
+  return cache_.front().loaded;
+}
+
+std::shared_ptr<Loaded> Runtime::load_on_demand(const Image& image) {
+  const std::lock_guard lock(mutex_);
+  make_room();
+  std::unique_ptr<Model> model = make_model(image);
+  require(timed_load(*model));
+  return finish(std::move(model));
+}
+
+std::shared_ptr<Loaded> Runtime::compile(const Image& image) {
+  const std::lock_guard lock(mutex_);
+  make_room();
+  std::unique_ptr<Model> model = make_model(image);
+  spend_compile(*model);
+  require(timed_load(*model));
+  return finish(std::move(model));
+}
+
+void Runtime::clear() {
+  const std::lock_guard lock(mutex_);
+  cache_.remove_if([](const Cached& entry) { return entry.loaded.use_count() == 1; });
+}
+
+void Runtime::disown(const Loaded& loaded) {
+  const std::lock_guard lock(mutex_);
+  cache_.remove_if([&](const Cached& entry) { return entry.loaded.get() == &loaded; });
+}
+
+std::unique_ptr<Model> Runtime::make_model(const Image& image) {
+  const WeightFileData file{std::string(weight_path), image.weights};
+  std::unique_ptr<Model> model;
+  require(engine_->create_model(image.text, std::span(&file, image.weights.empty() ? 0 : 1), model));
+  return model;
+}
+
+void Runtime::spend_compile(Model& model) {
+  if (usage_.compiles >= profile_.compile_budget)
+    throw DeviceError(str("compile: this process has used its ", profile_.compile_budget,
+                          " compiles, after which the engine's compiler fails silently; restart the process, "
+                          "what is compiled by then is found again"));
+  ++usage_.compiles;
+  const Stopwatch watch(usage_.compile_seconds);
+  require(model.compile());
+}
+
+Status Runtime::timed_load(Model& model) {
+  ++usage_.loads;
+  const Stopwatch watch(usage_.load_seconds);
+  return model.load();
+}
+
+std::shared_ptr<Loaded> Runtime::finish(std::unique_ptr<Model> model) {
+  Layout layout;
+  const Status status = model->layout(layout);
+  if (!status.ok() && status.kind != Status::Kind::unavailable) require(status);
+  return std::make_shared<Loaded>(std::move(model), std::move(layout));
+}
+
+std::shared_ptr<Loaded> Runtime::cached(const std::string& identity) {
+  const auto found = std::ranges::find(cache_, identity, &Cached::identity);
+  if (found == cache_.end()) return nullptr;
+  ++usage_.cache_hits;
+  cache_.splice(cache_.begin(), cache_, found);
+  return found->loaded;
+}
+
+void Runtime::make_room() {
+  const std::int64_t most = std::max<std::int64_t>(1, profile_.loaded_programs - slots_left_free);
+  for (auto entry = cache_.end();
+       entry != cache_.begin() && static_cast<std::int64_t>(cache_.size()) >= most;) {
+    --entry;
+    if (entry->loaded.use_count() == 1) entry = cache_.erase(entry);
+  }
+}
+
+}  // namespace orion::ane

@@ -1,0 +1,131 @@
+// Which update strategies have an effect on this chip and system.
+#include "ane/surface_set.h"
+#include "ane/weight_update.h"
+#include "orion/error.h"
+#include "orion/ops.h"
+
+#include <chrono>
+
+namespace orion::ane {
+namespace {
+
+// Sizes that every reported rule takes: a surface of 48 KiB, 64 columns.
+constexpr std::int64_t channels = 384;
+constexpr std::int64_t columns = 64;
+const TensorType x_type{DType::fp16, {1, channels, 1, columns}};
+const TensorType w_type{DType::fp16, {channels, channels, 1, 1}};
+
+const Port x_port{"x", x_type};
+const Port y_port{"y", x_type};
+
+Tensor pattern(const TensorType& type, double scale) {
+  Tensor values(TensorType{DType::fp32, type.shape});
+  std::uint32_t state = 1;
+  for (float& value : values.as<float>()) {
+    state = state * 1664525U + 1013904223U;
+    value = static_cast<float>(scale * (static_cast<double>(state >> 8U) / 16777216.0 - 0.5));
+  }
+  return convert(values, type.dtype);
+}
+
+Blueprint convolution() {
+  Graph graph("update_test");
+  const Value x = graph.input("x", x_type);
+  graph.output("y", ops::conv(x, graph.weight("w", w_type)));
+  return make_blueprint(graph);
+}
+
+Image with_weight(const Blueprint& blueprint, const Tensor& w) {
+  return make_image(blueprint, [&](const mil::BlobEntry&) { return w; });
+}
+
+Tensor output_of(Runtime& runtime, Loaded& loaded) {
+  SurfaceSet surfaces(runtime, loaded, {&x_port, 1}, {&y_port, 1});
+  surfaces.write("x", pattern(x_type, 1.0));
+  surfaces.run(loaded);
+  Tensor y(x_type);
+  surfaces.read("y", y);
+  return y;
+}
+
+struct Case {
+  Blueprint blueprint = convolution();
+  Tensor before = pattern(w_type, 0.05);
+  Tensor after = pattern(w_type, 0.15);
+};
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+// Old program, update, output: it must be what a fresh compile of the new weights gives.
+void try_reload(Runtime& runtime, const Case& test, const Tensor& expected, Verdict& verdict) {
+  const std::shared_ptr<Loaded> old = runtime.compile(with_weight(test.blueprint, test.before));
+  const Tensor stale = output_of(runtime, *old);
+  const Patch patch{test.blueprint.entries.front().offset, test.after};
+  const Image image = with_weight(test.blueprint, test.after);
+  const auto start = std::chrono::steady_clock::now();
+  const std::shared_ptr<Loaded> updated = reload(runtime, old, image, {&patch, 1}, verdict.update);
+  verdict.seconds = seconds_since(start);
+  const Tensor actual = output_of(runtime, *updated);
+  verdict.eligible = actual.identical(expected);
+  if (verdict.eligible) return;
+  verdict.reason = actual.identical(stale) ? "accepted, but the engine goes on with the old weights"
+                                           : "outputs are neither those of the old weights nor of the new";
+}
+
+// Weights as an input of a product: writing the surface is the whole update.
+void try_input(Runtime& runtime, const Case& test, Verdict& verdict) {
+  const Port w_port{"w", {DType::fp16, {1, 1, channels, channels}}};
+  const TensorType plane{DType::fp16, {1, 1, channels, columns}};
+  const Port ports[] = {w_port, {"x", plane}};
+  const Port result{"y", plane};
+  Graph graph("update_test");
+  const Value w = graph.input("w", w_port.type);
+  const Value x = graph.input("x", plane);
+  graph.output("y", ops::matmul(w, x));
+  const std::shared_ptr<Loaded> loaded = runtime.compile({mil::emit(graph), {}});
+  const auto output = [&](SurfaceSet& surfaces, const Tensor& weight) {
+    surfaces.write("w", weight.reshaped(w_port.type.shape));
+    surfaces.run(*loaded);
+    Tensor y(plane);
+    surfaces.read("y", y);
+    return y;
+  };
+  SurfaceSet surfaces(runtime, *loaded, ports, {&result, 1});
+  surfaces.write("x", pattern(x_type, 1.0).reshaped(plane.shape));
+  const Tensor stale = output(surfaces, test.before);
+  const auto start = std::chrono::steady_clock::now();
+  const Tensor updated = output(surfaces, test.after);
+  verdict.seconds = seconds_since(start);
+  SurfaceSet fresh(runtime, *loaded, ports, {&result, 1});
+  fresh.write("x", pattern(x_type, 1.0).reshaped(plane.shape));
+  verdict.eligible = updated.identical(output(fresh, test.after)) && !updated.identical(stale);
+  if (!verdict.eligible) verdict.reason = "a weight written to its surface does not reach the product";
+}
+
+Verdict judged(Runtime& runtime, const Case& test, const Tensor& expected, Update update) {
+  Verdict verdict{.update = update, .eligible = false, .seconds = 0.0, .reason = {}};
+  try {
+    if (update == Update::input)
+      try_input(runtime, test, verdict);
+    else
+      try_reload(runtime, test, expected, verdict);
+  } catch (const Error& error) {
+    verdict.reason = error.what();
+  }
+  return verdict;
+}
+
+}  // namespace
+
+std::vector<Verdict> test_updates(Runtime& runtime) {
+  const Case test;
+  const Tensor expected = output_of(runtime, *runtime.compile(with_weight(test.blueprint, test.after)));
+  std::vector<Verdict> verdicts;
+  for (const Update update : {Update::delta, Update::new_identity, Update::input, Update::recompile})
+    verdicts.push_back(judged(runtime, test, expected, update));
+  return verdicts;
+}
+
+}  // namespace orion::ane

@@ -1,0 +1,104 @@
+#include "ane/weight_update.h"
+
+#include "orion/error.h"
+
+#include <algorithm>
+#include <array>
+
+namespace orion::ane {
+namespace {
+
+struct Name {
+  Update update;
+  std::string_view name;
+};
+
+constexpr std::array names = {Name{Update::automatic, "auto"}, Name{Update::delta, "delta"},
+                              Name{Update::new_identity, "new_identity"}, Name{Update::input, "input"},
+                              Name{Update::recompile, "recompile"}};
+
+std::filesystem::path staged_weights(Loaded& loaded) {
+  return std::filesystem::path(loaded.model().directory()) / mil::weight_file;
+}
+
+std::vector<weights::Change> changes_of(std::span<const Patch> patches) {
+  std::vector<weights::Change> changes;
+  for (const Patch& patch : patches)
+    changes.push_back({patch.offset, {patch.value.data(), patch.value.bytes()}});
+  return changes;
+}
+
+// Loads again after a failed patch, so that the program is what it was.
+[[noreturn]] void give_back(Loaded& loaded, const std::string& why) {
+  const Status again = loaded.model().load();
+  if (again.ok()) throw DeviceError(str("delta update: ", why, "; the program still has its old weights"));
+  throw DeviceError(
+      str("delta update: ", why, "; and the program cannot be used any more: ", again.message()));
+}
+
+void patch_in_place(Runtime& runtime, Loaded& loaded, std::span<const Patch> patches) {
+  runtime.disown(loaded);
+  loaded.unbind();
+  require(loaded.model().unload());
+  try {
+    weights::patch(staged_weights(loaded), changes_of(patches));
+  } catch (const std::exception& error) {  // files: also what std::filesystem throws
+    give_back(loaded, error.what());
+  }
+  if (const Status status = loaded.model().load(); !status.ok())
+    throw DeviceError(str("delta update: ", status.message(), "; the program cannot be used any more"));
+}
+
+}  // namespace
+
+std::string_view update_name(Update update) {
+  return std::ranges::find(names, update, &Name::update)->name;
+}
+
+Update update_from_name(std::string_view name) {
+  const auto found = std::ranges::find(names, name, &Name::name);
+  if (found != names.end()) return found->update;
+  std::string known;
+  for (const Name& entry : names) known += str(known.empty() ? "" : ", ", entry.name);
+  fail("unknown update strategy '", name, "': ", known, " are known");
+}
+
+std::shared_ptr<Loaded> reload(Runtime& runtime, const std::shared_ptr<Loaded>& loaded, const Image& image,
+                               std::span<const Patch> patches, Update update) {
+  switch (update) {
+    case Update::new_identity:
+      return runtime.load_on_demand(image);
+    case Update::recompile:
+      return runtime.compile(image);
+    case Update::delta:
+      // A model that other programs use too must keep its weights.
+      if (loaded.use_count() > 2) return runtime.compile(image);
+      patch_in_place(runtime, *loaded, patches);
+      return loaded;
+    case Update::automatic:
+    case Update::input:
+      break;
+  }
+  fail("update: ", update_name(update), " does not load a program again");
+}
+
+Update best_update(const std::vector<Verdict>& verdicts, bool with_inputs) {
+  const Verdict* best = nullptr;
+  for (const Verdict& verdict : verdicts) {
+    if (!verdict.eligible || (verdict.update == Update::input && !with_inputs)) continue;
+    if (best == nullptr || verdict.seconds < best->seconds) best = &verdict;
+  }
+  if (best != nullptr) return best->update;
+  std::string reasons;
+  for (const Verdict& verdict : verdicts)
+    reasons += str("; ", update_name(verdict.update), ": ", verdict.reason);
+  throw DeviceError("update: no strategy passes the self-test here" + reasons);
+}
+
+void require_eligible(const std::vector<Verdict>& verdicts, Update update) {
+  const auto verdict = std::ranges::find(verdicts, update, &Verdict::update);
+  if (verdict != verdicts.end() && !verdict->eligible)
+    throw DeviceError(str("update: ", update_name(update), " does not work here: ", verdict->reason));
+}
+
+}  // namespace orion::ane
