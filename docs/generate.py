@@ -1,7 +1,7 @@
 """Writes what follows from the compiled core.
 
-From the op table include/orion/ops.h, python/orion_ane/ops.pyi and docs/ops.md; from the extension
-module its stubs, python/orion_ane/_core.pyi.
+From the op table include/orion/ops.h, python/orion_ane/ops.pyi and docs/ops.md; from the table of
+limits docs/constraints.md; from the extension module its stubs, python/orion_ane/_core.pyi.
 
     python docs/generate.py           write the files
     python docs/generate.py --check   exit 1, naming them, if any would change
@@ -151,6 +151,61 @@ def markdown(table: list[Row]) -> str:
     return f"# Ops\n\nWritten by `docs/generate.py` from the op table; do not edit.\n\n{sections}"
 
 
+CONSTRAINTS_HEAD = """\
+# Constraints of the Neural Engine
+
+Written by `docs/generate.py` from the table in `src/ane/limits*.cpp`; do not edit.
+
+Apple documents none of this. Each row is a report: who saw it, where, and how sure one can be of
+it. `ane.violations(program, profile)` finds what a program crosses, the simulator fails as the
+symptom says, and `orion probe` asks the machine at hand where reports differ.
+"""
+
+
+def profile_table(profiles: list[Row]) -> str:
+    names = [row["name"] for row in profiles]
+    lines = [f"| | {' | '.join(names)} |", "| --- " * (len(names) + 1) + "|"]
+    lines.append(
+        f"| limits that hold | {' | '.join(str(len(row['limits'])) for row in profiles)} |"
+    )
+    for field, doc in _core.profile_fields():
+        values = [str(row[field]).lower() for row in profiles]
+        lines.append(f"| `{field}`: {doc} | {' | '.join(values)} |")
+    docs = "\n".join(f"- **{row['name']}**: {row['doc']}" for row in profiles)
+    return f"## Profiles\n\n{docs}\n\n" + "\n".join(lines) + "\n"
+
+
+def paper_table(rows: list[Row]) -> str:
+    numbered = sorted((row["paper"], row["id"]) for row in rows if row["paper"] is not None)
+    lines = [f"| {number} | [{name}](#{name}) |" for number, name in numbered]
+    return "## The paper's twenty\n\n| number | limit |\n| --- | --- |\n" + "\n".join(lines) + "\n"
+
+
+def limit_section(row: Row, profiles: list[Row]) -> str:
+    holds = [profile["name"] for profile in profiles if row["id"] in profile["limits"]]
+    facts = {
+        "What happens": f"{row['symptom']} ({row['effect']})",
+        "What to do": row["action"],
+        "Seen on": row["where"],
+        "Evidence": f"{row['evidence']} ({row['confidence']})",
+        "Paper": row["paper"],
+        "Probe": row["probe"],
+        "Profiles": ", ".join(holds) or "none",
+    }
+    lines = "\n".join(f"- {name}: {fact}" for name, fact in facts.items() if fact)
+    return f"### {row['id']}\n\n{row['rule']}\n\n{lines}\n"
+
+
+def constraints(rows: list[Row], profiles: list[Row]) -> str:
+    parts = [CONSTRAINTS_HEAD, profile_table(profiles), paper_table(rows)]
+    for family, doc in _core.limit_families():
+        parts.append(f"## {family.capitalize()}\n\n{doc}\n")
+        parts += [limit_section(row, profiles) for row in rows if row["family"] == family]
+    questions = "\n".join(f"- {name}: {question}" for name, question in _core.probes())
+    parts.append(f"## Probes\n\n{questions}\n")
+    return "\n".join(parts)
+
+
 def core_stub() -> str:
     """The stubs that pybind11-stubgen reads off the extension module."""
     with tempfile.TemporaryDirectory() as folder:
@@ -181,6 +236,7 @@ def outputs() -> dict[Path, str]:
         ROOT / "include" / "orion" / "ops.h": cpp_header(table),
         ROOT / "python" / "orion_ane" / "ops.pyi": python_stub(table),
         ROOT / "docs" / "ops.md": markdown(table),
+        ROOT / "docs" / "constraints.md": constraints(_core.limits(), _core.profiles()),
         ROOT / "python" / "orion_ane" / "_core.pyi": core_stub(),
     }
     return {path: formatted(text, path) for path, text in raw.items()}

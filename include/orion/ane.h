@@ -30,9 +30,21 @@ struct Limit {
   std::string_view evidence;  // who saw it
   Effect effect = Effect::compile_error;
   Confidence confidence = Confidence::plausible;
-  std::string_view probe;  // of `orion probe`, that settles it; may be empty
+  std::string_view probe = {};  // of `orion probe`, that settles it; may be empty
 };
 
+/// As people read them: "compile error", "strong".
+std::string_view effect_name(Effect effect);
+std::string_view confidence_name(Confidence confidence);
+
+/// Limits of one kind.
+struct LimitFamily {
+  std::string_view name;  // "layout"
+  std::string_view doc;
+  std::span<const Limit> limits;
+};
+
+std::span<const LimitFamily> limit_families();
 /// Every limit, in documentation order.
 std::span<const Limit> all_limits();
 /// Error listing near misses for an unknown id.
@@ -57,12 +69,16 @@ struct Profile {
   bool layout_reported = true;      // whether a loaded model tells symbol order and strides
 
   bool has(std::string_view id) const;
+  bool operator==(const Profile&) const = default;
 };
 
-/// The built-in profiles; "strict" is the union of all limits.
+/// The built-in profiles; "strict" is the union of the others.
 std::span<const Profile> all_profiles();
-/// Error listing the names for an unknown one.
+/// A built-in profile or one that was added; Error listing the names for an unknown one.
 const Profile& find_profile(std::string_view name);
+/// Makes a measured profile known by its name for the rest of the process. Error if it is called as another
+/// one that differs, or names an unknown limit.
+const Profile& add_profile(Profile profile);
 
 /// Where a program crosses a limit.
 struct Violation {
@@ -74,8 +90,9 @@ struct Violation {
 std::vector<Violation> violations(const Graph& graph, const Profile& profile);
 /// The same for MIL text, which shows more: how parameters are written, which files are named.
 std::vector<Violation> violations(std::string_view mil_text, const Profile& profile);
-/// Error naming the first violation: its limit, where, and what to do.
+/// Error naming the first violation: its limit, where, and what to do. What only makes a program slow passes.
 void verify_ane(const Graph& graph, const Profile& profile);
+void verify_ane(std::string_view mil_text, const Profile& profile);
 
 /// The graph in ops and shapes that `profile` takes, computing the same within fp16: composites
 /// expanded, products with weights as 1x1 convolutions, fp16 inside, no crossed limit. Inputs and outputs

@@ -10,13 +10,13 @@ namespace orion {
 class Session {
  public:
   /// Room for `rows` tokens in each of `batch` sequences; at most the model's context.
-  Session(std::shared_ptr<LanguageModel> model, std::int64_t batch, std::int64_t rows);
+  Session(std::shared_ptr<TextModel> model, std::int64_t batch, std::int64_t rows);
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 
   std::int64_t batch() const { return batch_; }
   std::int64_t rows() const { return rows_; }
-  const LanguageModel& model() const { return *model_; }
+  const TextModel& model() const { return *model_; }
 
   /// Reads `ids` as the tokens of one sequence from `position` on. Returns fp32 (V,): what follows.
   Tensor read(std::int64_t sequence, std::span<const std::int32_t> ids, std::int64_t position = 0);
@@ -26,14 +26,13 @@ class Session {
  private:
   void check_rows(std::int64_t position, std::size_t count) const;
 
-  std::shared_ptr<LanguageModel> model_;
+  std::shared_ptr<TextModel> model_;
   std::int64_t batch_;
   std::int64_t rows_;
-  std::vector<std::string> names_;  // of the caches: key and value of each layer
-  std::vector<Tensor> caches_;      // (B, G, S, D) each, in the order of names_
-  Tensor ids_;                      // (B, 1)
-  Tensor positions_;                // (B,)
-  Tensor logits_;                   // (B, V)
+  std::vector<Tensor> caches_;  // (B, G, S, D) each: keys and values of each layer
+  Tensor ids_;                  // (B, 1)
+  Tensor positions_;            // (B,)
+  Tensor logits_;               // (B, V)
 };
 
 struct GenerateOptions {
@@ -62,7 +61,7 @@ class Generation {
  public:
   /// Error if a prompt is empty or longer than the context, a token is outside the vocabulary, or an
   /// option out of its range.
-  Generation(std::shared_ptr<LanguageModel> model, std::vector<std::vector<std::int32_t>> prompts,
+  Generation(std::shared_ptr<TextModel> model, std::vector<std::vector<std::int32_t>> prompts,
              GenerateOptions options);
 
   bool done() const;
@@ -87,7 +86,7 @@ class Generation {
   void read_last_tokens(std::vector<GeneratedToken>& tokens);
   GeneratedToken advance(std::size_t index, std::span<const float> logits);
 
-  std::shared_ptr<LanguageModel> model_;
+  std::shared_ptr<TextModel> model_;
   GenerateOptions options_;
   std::uint64_t seed_ = 0;
   std::vector<Sequence> sequences_;

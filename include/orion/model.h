@@ -7,6 +7,7 @@
 #include "orion/device.h"
 #include "orion/graph.h"
 
+#include <atomic>
 #include <compare>
 #include <functional>
 #include <list>
@@ -71,6 +72,8 @@ struct ForwardShape {
   auto operator<=>(const ForwardShape&) const = default;
 };
 
+struct SegmentDef;  // segments.h
+
 /// One architecture: everything that depends on config.json's "model_type".
 struct ModelDef {
   std::string_view model_type;
@@ -84,6 +87,8 @@ struct ModelDef {
   /// outputs  logits fp32 (B, T, V), or (B, V) for the last position; with a cache: every cache again, under
   ///          its input's name, with the new rows written at position .. position + T - 1
   Graph (*build)(const ModelConfig& config, const ForwardShape& shape, DType dtype);
+  /// The same in programs that fit the engine.
+  const SegmentDef& (*segments)();
 };
 
 std::span<const ModelDef* const> all_models();
@@ -111,28 +116,60 @@ struct Binding {
 /// Gives the value of one weight, of any float width.
 using WeightSource = std::function<Tensor(const std::string& name)>;
 
-/// A configuration with its weights on a device. Programs are compiled for the shapes asked for and the
-/// most recent ones kept. Calls from several threads take turns.
-class LanguageModel {
+/// Tokens to read into a key/value cache.
+struct CacheStep {
+  Tensor ids;                      // int32 (B, T)
+  Tensor positions;                // int32 (B,): where the first token of each sequence stands
+  std::span<const Tensor> caches;  // (B, G, S, D) each: keys and values of layer 0, of layer 1, ...
+  Tensor logits;                   // fp32 (B, V), written: what follows the last token of each sequence
+};
+
+/// A model that can continue texts, wherever it runs. Calls from several threads take turns.
+class TextModel {
+ public:
+  virtual ~TextModel() = default;
+  virtual const ModelConfig& config() const = 0;
+  /// Of caches.
+  virtual DType dtype() const = 0;
+  /// Where it runs: "cpu".
+  virtual std::string_view device() const = 0;
+  virtual std::int64_t parameters() const = 0;
+  /// Spent compiling programs so far; they are compiled when a shape is first asked for.
+  virtual double compile_seconds() const = 0;
+
+  /// fp32 (T, V): row t is what follows ids[0..t]. Error if there are no ids, more than the context
+  /// holds, or one outside the vocabulary.
+  virtual Tensor logits(std::span<const std::int32_t> ids) = 0;
+  /// Reads tokens that continue what the caches hold. The caller has checked ids and positions.
+  virtual void extend(const CacheStep& step) = 0;
+
+  /// The checks of `logits`, for callers that run programs themselves. `what` begins the message.
+  void check_ids(std::span<const std::int32_t> ids, std::string_view what) const;
+  /// The last of them alone.
+  void check_vocabulary(std::span<const std::int32_t> ids, std::string_view what) const;
+};
+
+/// The value of a weight in the type wanted. Error if it is missing, does not fit, is no float, or has
+/// another shape.
+Tensor load_weight(const WeightSource& weights, const Port& wanted);
+
+/// A configuration with its weights on a device that runs whole models. The programs used last are kept.
+class LanguageModel final : public TextModel {
  public:
   /// Asks for every weight of the model once. What comes in another width than `dtype` is converted at once;
   /// Error if it does not fit, is no float, or has another shape.
   LanguageModel(ModelConfig config, const WeightSource& weights, DType dtype, Device& device);
 
-  const ModelConfig& config() const { return config_; }
-  DType dtype() const { return dtype_; }
-  std::string_view device() const { return device_.name(); }
-  std::int64_t parameters() const { return parameters_; }
-
-  /// fp32 (T, V): row t is what follows ids[0..t]. Error if there are no ids, more than the context
-  /// holds, or one outside the vocabulary.
-  Tensor logits(std::span<const std::int32_t> ids);
+  const ModelConfig& config() const override { return config_; }
+  DType dtype() const override { return dtype_; }
+  std::string_view device() const override { return device_.name(); }
+  std::int64_t parameters() const override { return parameters_; }
+  double compile_seconds() const override { return compile_seconds_; }
+  std::shared_ptr<DeviceWeights> weights() const { return weights_; }
+  Tensor logits(std::span<const std::int32_t> ids) override;
+  void extend(const CacheStep& step) override;
   /// Runs `forward(config, shape, dtype)` on the memory given, one binding per port.
   void run(const ForwardShape& shape, std::span<const Binding> bindings);
-  /// The checks of `logits`, for callers that run programs themselves. `what` begins the message.
-  void check_ids(std::span<const std::int32_t> ids, std::string_view what) const;
-  /// The last of them alone.
-  void check_vocabulary(std::span<const std::int32_t> ids, std::string_view what) const;
 
  private:
   struct Compiled {
@@ -146,8 +183,10 @@ class LanguageModel {
   Device& device_;
   std::int64_t parameters_ = 0;
   std::shared_ptr<DeviceWeights> weights_;
+  std::vector<std::string> cache_names_;
   std::mutex turn_;
   std::list<Compiled> programs_;  // most recently used first
+  std::atomic<double> compile_seconds_ = 0.0;
 };
 
 }  // namespace orion

@@ -6,7 +6,7 @@ m = orion.load("stories260K")
 print(m.generate("Once upon a time", max_tokens=64))
 """
 
-from orion_ane import mil, ops, weights
+from orion_ane import ane, mil, ops, weights
 from orion_ane._core import (
     DeviceError,
     Error,
@@ -27,6 +27,7 @@ __all__ = [
     "Program",
     "Value",
     "__version__",
+    "ane",
     "compile",
     "device_names",
     "load",

@@ -13,6 +13,7 @@ import typing
 __all__: list[str] = [
     "Choice",
     "DeviceError",
+    "EngineModel",
     "Error",
     "GeneratedToken",
     "Generation",
@@ -21,15 +22,24 @@ __all__: list[str] = [
     "Program",
     "Sampler",
     "SamplerOptions",
+    "TextModel",
     "Value",
     "WeightFile",
+    "add_profile",
     "blob_entries",
+    "cache_directory",
     "call",
     "compile",
     "device_names",
     "diff_mil",
     "emit_mil",
+    "engine_info",
+    "engine_usage",
+    "legalize",
+    "limit_families",
+    "limits",
     "lower_to_mil",
+    "measured_profile",
     "model_graph",
     "model_types",
     "model_weights",
@@ -37,8 +47,18 @@ __all__: list[str] = [
     "pack_weights",
     "parse_mil",
     "patch_weights",
+    "probes",
+    "profile_fields",
+    "profiles",
+    "run_probe",
+    "segment_graph",
+    "simulator_counters",
+    "simulator_restart",
     "split",
     "thread_count",
+    "update_verdicts",
+    "verify_ane",
+    "violations",
     "write_program",
     "write_weights",
 ]
@@ -237,14 +257,18 @@ class WeightFile:
         The elements of a chunk of a type narrower than a byte, one per byte.
         """
 
-class LanguageModel:
+class TextModel:
     """
-    A configuration with its weights on a device.
+    A model that can continue texts.
     """
-    def __init__(self, config: dict, weights: typing.Any, dtype: str, device: str) -> None: ...
     def logits(self, ids: typing.Any) -> numpy.ndarray:
         """
         fp32 (T, V): row t is what follows ids[:t + 1].
+        """
+    @property
+    def compile_seconds(self) -> float:
+        """
+        Spent so far; programs are compiled when a shape is first asked for.
         """
     @property
     def context(self) -> int: ...
@@ -254,6 +278,23 @@ class LanguageModel:
     def num_parameters(self) -> int: ...
     @property
     def vocab_size(self) -> int: ...
+
+class LanguageModel(TextModel):
+    """
+    A configuration with its weights on a device that runs it whole.
+    """
+    def __init__(self, config: dict, weights: typing.Any, dtype: str, device: str) -> None: ...
+
+class EngineModel(TextModel):
+    """
+    A configuration with its weights in segments on an engine, fp16.
+    """
+    def __init__(
+        self, config: dict, weights: typing.Any, engine: str, use: str = "engine", host: str = "cpu"
+    ) -> None:
+        """
+        use is 'engine' for prompts and what follows, or 'engine-prefill' for prompts alone.
+        """
 
 class SamplerOptions:
     """
@@ -331,7 +372,7 @@ class Generation:
     """
     def __init__(
         self,
-        model: LanguageModel,
+        model: TextModel,
         prompts: list,
         sampler: SamplerOptions,
         max_tokens: typing.SupportsInt | typing.SupportsIndex,
@@ -354,9 +395,19 @@ class Generation:
     @property
     def seed(self) -> int: ...
 
+def add_profile(profile: dict) -> str:
+    """
+    Makes a measured profile known by its name, which is returned.
+    """
+
 def blob_entries(graph: Graph) -> list:
     """
     (name, offset, dtype, shape) of what the program's weight file holds.
+    """
+
+def cache_directory() -> str:
+    """
+    Where findings are kept between processes.
     """
 
 def call(op: str, operands: list, attrs: dict, name: str) -> Value:
@@ -384,9 +435,39 @@ def emit_mil(graph: Graph) -> str:
     The graph as MIL text.
     """
 
+def engine_info(device: str) -> dict:
+    """
+    Framework, chip, system, and what was found of the classes used.
+    """
+
+def engine_usage(device: str) -> dict:
+    """
+    Compiles, loads and cache hits of this process.
+    """
+
+def legalize(graph: Graph, profile: str) -> Graph:
+    """
+    The graph as the profile takes it.
+    """
+
+def limit_families() -> list:
+    """
+    (name, doc) of the kinds of limits.
+    """
+
+def limits() -> list:
+    """
+    Every limit of the engine that is known, as dicts.
+    """
+
 def lower_to_mil(graph: Graph) -> Graph:
     """
     The graph as `emit_mil` writes it.
+    """
+
+def measured_profile(results: collections.abc.Sequence[dict], name: str) -> dict:
+    """
+    The profile that follows from probe results.
     """
 
 def model_graph(
@@ -434,6 +515,47 @@ def patch_weights(path: os.PathLike | str | bytes, rows: list) -> None:
     Replaces the payloads of (name or offset, payload) rows, all or none.
     """
 
+def probes() -> list:
+    """
+    (id, question) of every probe.
+    """
+
+def profile_fields() -> list:
+    """
+    (name, doc) of a profile's numbers and flags.
+    """
+
+def profiles() -> list:
+    """
+    The built-in profiles, as dicts.
+    """
+
+def run_probe(device: str, probe: str) -> dict:
+    """
+    Runs one probe; its result as a dict.
+    """
+
+def segment_graph(
+    config: dict,
+    kind: str,
+    *,
+    layer: typing.SupportsInt | typing.SupportsIndex = 0,
+    tokens: typing.SupportsInt | typing.SupportsIndex = 16,
+) -> Graph:
+    """
+    The graph of one segment of a layer: 'attention', 'feed_forward', 'projection' or 'output'.
+    """
+
+def simulator_counters(profile: str) -> dict:
+    """
+    What is alive in a simulated engine.
+    """
+
+def simulator_restart(profile: str) -> None:
+    """
+    Forgets a simulated engine's compile budget and compiled models.
+    """
+
 def split(
     x: Value,
     num_splits: typing.SupportsInt | typing.SupportsIndex | None,
@@ -447,6 +569,21 @@ def split(
 def thread_count() -> int:
     """
     Threads of this process's pool.
+    """
+
+def update_verdicts(device: str) -> list:
+    """
+    Which weight update strategies have an effect here.
+    """
+
+def verify_ane(program: Graph | str, profile: str) -> None:
+    """
+    Error naming the first limit that is crossed.
+    """
+
+def violations(program: Graph | str, profile: str) -> list[tuple[str, str]]:
+    """
+    (limit, where) of everything that a graph or MIL text crosses.
     """
 
 def write_program(graph: Graph, weights: dict, directory: os.PathLike | str | bytes) -> None:

@@ -12,7 +12,9 @@ from typing import NoReturn
 
 from orion_ane import convert, inspection
 from orion_ane._core import Error, __version__
+from orion_ane.doctor_command import add_doctor_arguments, doctor
 from orion_ane.generation_command import add_generate_arguments, generate
+from orion_ane.probe_command import add_probe_arguments, probe
 
 Options = argparse.Namespace
 
@@ -122,5 +124,19 @@ COMMANDS = (
         "orion convert stories260K.bin stories260K --dtype fp16",
         _add_convert_arguments,
         _convert,
+    ),
+    Command(
+        "doctor",
+        "show what there is to run on, and what works",
+        "orion doctor --device sim:macos26",
+        add_doctor_arguments,
+        doctor,
+    ),
+    Command(
+        "probe",
+        "find out what the engine here does where reports differ",
+        "orion probe --device sim:macos26 -o profile.json",
+        add_probe_arguments,
+        probe,
     ),
 )

@@ -92,6 +92,7 @@ struct EngineInfo {
   std::string framework;             // path, or "simulator"
   std::string chip;                  // "h16g", or the profile's name
   std::string os_build;              // "24A335"
+  bool on_disk = true;               // whether findings about it are worth keeping for other processes
   std::vector<std::string> found;    // classes and selectors that are as expected
   std::vector<std::string> missing;  // those that are not, with what was found instead
 };

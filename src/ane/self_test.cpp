@@ -1,4 +1,5 @@
 // Which update strategies have an effect on this chip and system.
+#include "ane/legal_program.h"
 #include "ane/surface_set.h"
 #include "ane/weight_update.h"
 #include "orion/error.h"
@@ -74,33 +75,50 @@ void try_reload(Runtime& runtime, const Case& test, const Tensor& expected, Verd
                                            : "outputs are neither those of the old weights nor of the new";
 }
 
+std::vector<Port> ports_of(const std::vector<PortUse>& uses) {
+  std::vector<Port> ports;
+  for (const PortUse& use : uses) ports.push_back({use.name, use.type});
+  return ports;
+}
+
+// w x with both as inputs.
+Graph product_of_inputs() {
+  Graph graph("update_test");
+  const Value w = graph.input("w", {DType::fp16, {channels, channels}});
+  const Value x = graph.input("x", {DType::fp16, {channels, columns}});
+  graph.output("y", ops::matmul(w, x));
+  return graph;
+}
+
+Tensor product_with(SurfaceSet& surfaces, Loaded& loaded, const LegalProgram& legal, const Tensor& weight) {
+  const Tensor x = pattern({DType::fp16, {channels, columns}}, 1.0);
+  for (const PortUse& use : legal.inputs) {
+    const Tensor port(use.type);
+    write_port(use, use.source == "w" ? weight.reshaped({channels, channels}) : x, port);
+    surfaces.write(use.name, port);
+  }
+  surfaces.run(loaded);
+  const Tensor y(x.type());
+  for (const PortUse& use : legal.outputs) {
+    const Tensor port(use.type);
+    surfaces.read(use.name, port);
+    read_port(use, port, y);
+  }
+  return y;
+}
+
 // Weights as an input of a product: writing the surface is the whole update.
 void try_input(Runtime& runtime, const Case& test, Verdict& verdict) {
-  const Port w_port{"w", {DType::fp16, {1, 1, channels, channels}}};
-  const TensorType plane{DType::fp16, {1, 1, channels, columns}};
-  const Port ports[] = {w_port, {"x", plane}};
-  const Port result{"y", plane};
-  Graph graph("update_test");
-  const Value w = graph.input("w", w_port.type);
-  const Value x = graph.input("x", plane);
-  graph.output("y", ops::matmul(w, x));
-  const std::shared_ptr<Loaded> loaded = runtime.compile({mil::emit(graph), {}});
-  const auto output = [&](SurfaceSet& surfaces, const Tensor& weight) {
-    surfaces.write("w", weight.reshaped(w_port.type.shape));
-    surfaces.run(*loaded);
-    Tensor y(plane);
-    surfaces.read("y", y);
-    return y;
-  };
-  SurfaceSet surfaces(runtime, *loaded, ports, {&result, 1});
-  surfaces.write("x", pattern(x_type, 1.0).reshaped(plane.shape));
-  const Tensor stale = output(surfaces, test.before);
+  const LegalProgram legal = legalize_program(product_of_inputs(), runtime.profile());
+  const std::shared_ptr<Loaded> loaded = runtime.compile({mil::emit(legal.graph), {}});
+  SurfaceSet used(runtime, *loaded, ports_of(legal.inputs), ports_of(legal.outputs));
+  const Tensor stale = product_with(used, *loaded, legal, test.before);
   const auto start = std::chrono::steady_clock::now();
-  const Tensor updated = output(surfaces, test.after);
+  const Tensor updated = product_with(used, *loaded, legal, test.after);
   verdict.seconds = seconds_since(start);
-  SurfaceSet fresh(runtime, *loaded, ports, {&result, 1});
-  fresh.write("x", pattern(x_type, 1.0).reshaped(plane.shape));
-  verdict.eligible = updated.identical(output(fresh, test.after)) && !updated.identical(stale);
+  SurfaceSet fresh(runtime, *loaded, ports_of(legal.inputs), ports_of(legal.outputs));
+  verdict.eligible =
+      updated.identical(product_with(fresh, *loaded, legal, test.after)) && !updated.identical(stale);
   if (!verdict.eligible) verdict.reason = "a weight written to its surface does not reach the product";
 }
 

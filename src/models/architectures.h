@@ -1,7 +1,7 @@
 // The architectures, one file each. table.cpp lists them.
 #pragma once
 
-#include "orion/model.h"
+#include "orion/segments.h"
 
 namespace orion {
 
@@ -9,5 +9,8 @@ const ModelDef& gpt2();
 const ModelDef& llama();
 const ModelDef& qwen2();
 const ModelDef& qwen3();
+
+const SegmentDef& gpt2_segments();
+const SegmentDef& llama_segments();
 
 }  // namespace orion

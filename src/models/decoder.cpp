@@ -16,6 +16,25 @@ Value count_from(Value position, std::int64_t batch, std::int64_t tokens) {
 
 }  // namespace
 
+Value activated(Activation activation, Value x) {
+  switch (activation) {
+    case Activation::relu:
+      return ops::relu(x);
+    case Activation::gelu:
+      return ops::gelu(x, "EXACT");
+    case Activation::gelu_tanh:
+      return ops::gelu(x, "TANH_APPROXIMATION");
+    case Activation::silu:
+      return ops::silu(x);
+  }
+  return {};  // unreachable: every Activation has a case
+}
+
+double score_scale(const ModelConfig& config, std::int64_t layer) {
+  const double by_size = config.scale_scores ? 1.0 / std::sqrt(static_cast<double>(config.head_dim)) : 1.0;
+  return config.scale_scores_by_layer ? by_size / static_cast<double>(layer + 1) : by_size;
+}
+
 Decoder::Decoder(const ModelConfig& config, const ForwardShape& shape, DType dtype)
     : config_(config), shape_(shape), dtype_(dtype), graph_("main") {
   ids_ = graph_.input("ids", {DType::int32, {shape.batch, shape.tokens}});
@@ -49,20 +68,6 @@ Value Decoder::conv1d(Value x, const std::string& name, std::int64_t out) {
   return ops::add(ops::matmul(x, w), weight(name + ".bias", {out}));
 }
 
-Value Decoder::activate(Value x) const {
-  switch (config_.activation) {
-    case Activation::relu:
-      return ops::relu(x);
-    case Activation::gelu:
-      return ops::gelu(x, "EXACT");
-    case Activation::gelu_tanh:
-      return ops::gelu(x, "TANH_APPROXIMATION");
-    case Activation::silu:
-      return ops::silu(x);
-  }
-  return {};  // unreachable: every Activation has a case
-}
-
 Value Decoder::split_heads(Value x, std::int64_t count) const {
   const auto [batch, tokens] = std::pair(shape_.batch, shape_.tokens);
   const std::int64_t size = x.shape().back() / count;
@@ -77,7 +82,7 @@ Value Decoder::merge_heads(Value x) const {
 }
 
 Value Decoder::attention(Value q, Value k, Value v, std::int64_t layer) {
-  const double scale = score_scale(layer);
+  const double scale = score_scale(config_, layer);
   if (!position_) return ops::scaled_dot_product_attention(q, k, v, {}, {}, true, scale);
   const Value keys = cached(key_cache_name(layer), k);
   const Value values = cached(value_cache_name(layer), v);
@@ -89,11 +94,6 @@ Value Decoder::cached(const std::string& name, Value rows) {
   const Value updated = ops::cache_update(cache, rows, position_);
   graph_.output(name, updated);
   return updated;
-}
-
-double Decoder::score_scale(std::int64_t layer) const {
-  const double by_size = config_.scale_scores ? 1.0 / std::sqrt(static_cast<double>(config_.head_dim)) : 1.0;
-  return config_.scale_scores_by_layer ? by_size / static_cast<double>(layer + 1) : by_size;
 }
 
 Value Decoder::wanted_rows(Value x) const {

@@ -5,6 +5,10 @@
 
 namespace orion {
 
+Value activated(Activation activation, Value x);
+/// What the attention scores of a layer are multiplied by.
+double score_scale(const ModelConfig& config, std::int64_t layer);
+
 /// A graph under construction, with its run-time inputs.
 class Decoder {
  public:
@@ -27,7 +31,7 @@ class Decoder {
   Value linear(Value x, const std::string& name, std::int64_t out, bool bias);
   /// x W + b, with W (in, out), as GPT-2's Conv1D.
   Value conv1d(Value x, const std::string& name, std::int64_t out);
-  Value activate(Value x) const;
+  Value activate(Value x) const { return activated(config_.activation, x); }
 
   /// (B, T, n*D) -> (B, n, T, D).
   Value split_heads(Value x, std::int64_t count) const;
@@ -44,7 +48,6 @@ class Decoder {
 
  private:
   Value cached(const std::string& name, Value rows);
-  double score_scale(std::int64_t layer) const;
 
   const ModelConfig& config_;
   ForwardShape shape_;

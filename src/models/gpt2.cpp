@@ -80,7 +80,8 @@ Graph build_gpt2(const ModelConfig& config, const ForwardShape& shape, DType dty
 }  // namespace
 
 const ModelDef& gpt2() {
-  static const ModelDef def{"gpt2", "GPT-2: learned positions, layer norm, GELU", configure_gpt2, build_gpt2};
+  static const ModelDef def{"gpt2", "GPT-2: learned positions, layer norm, GELU", configure_gpt2, build_gpt2,
+                            gpt2_segments};
   return def;
 }
 

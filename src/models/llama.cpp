@@ -17,7 +17,7 @@ ModelConfig configure_llama(const ConfigMap& map) {
 
 const ModelDef& llama() {
   static const ModelDef def{"llama", "Llama: rotary positions, RMS norm, gated SiLU, grouped heads",
-                            configure_llama, build_llama_family};
+                            configure_llama, build_llama_family, llama_segments};
   return def;
 }
 

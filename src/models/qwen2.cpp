@@ -17,7 +17,7 @@ ModelConfig configure_qwen2(const ConfigMap& map) {
 
 const ModelDef& qwen2() {
   static const ModelDef def{"qwen2", "Qwen2: Llama with query, key and value biases", configure_qwen2,
-                            build_llama_family};
+                            build_llama_family, llama_segments};
   return def;
 }
 

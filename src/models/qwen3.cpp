@@ -19,7 +19,7 @@ ModelConfig configure_qwen3(const ConfigMap& map) {
 
 const ModelDef& qwen3() {
   static const ModelDef def{"qwen3", "Qwen3: Llama with normalised queries and keys", configure_qwen3,
-                            build_llama_family};
+                            build_llama_family, llama_segments};
   return def;
 }
 

@@ -5,6 +5,7 @@
 #include "base/threads.h"
 #include "orion/error.h"
 #include "orion/generate.h"
+#include "run/engine_model.h"
 
 namespace py = pybind11;
 
@@ -62,19 +63,33 @@ std::vector<std::int32_t> ids_of(const py::handle& ids, std::string_view what) {
   return narrow;
 }
 
-std::shared_ptr<LanguageModel> make_model(const py::dict& config, const py::object& weights,
-                                          const std::string& dtype, const std::string& device) {
-  const ModelConfig parsed = config_of(config);
-  const WeightSource source = [&](const std::string& name) {
+WeightSource weights_of(const py::object& weights) {
+  return [&weights](const std::string& name) {
     const py::gil_scoped_acquire gil;
     const py::object value = weights.attr("get")(name);
     return value.is_none() ? Tensor{} : tensor_from_numpy(py::array(value));
   };
+}
+
+std::shared_ptr<LanguageModel> make_model(const py::dict& config, const py::object& weights,
+                                          const std::string& dtype, const std::string& device) {
+  const ModelConfig parsed = config_of(config);
+  const WeightSource source = weights_of(weights);
   const py::gil_scoped_release release;
   return std::make_shared<LanguageModel>(parsed, source, dtype_from_name(dtype), find_device(device));
 }
 
-py::array logits(LanguageModel& model, const py::object& ids) {
+std::shared_ptr<EngineModel> make_engine_model(const py::dict& config, const py::object& weights,
+                                               const std::string& engine, const std::string& use,
+                                               const std::string& host) {
+  const ModelConfig parsed = config_of(config);
+  const WeightSource source = weights_of(weights);
+  const py::gil_scoped_release release;
+  return std::make_shared<EngineModel>(parsed, source, find_device(engine), find_device(host),
+                                       engine_use(use));
+}
+
+py::array logits(TextModel& model, const py::object& ids) {
   const std::vector<std::int32_t> tokens = ids_of(ids, "logits");
   Tensor result;
   {
@@ -84,7 +99,7 @@ py::array logits(LanguageModel& model, const py::object& ids) {
   return numpy_view(result);
 }
 
-std::unique_ptr<Generation> make_generation(std::shared_ptr<LanguageModel> model, const py::list& prompts,
+std::unique_ptr<Generation> make_generation(std::shared_ptr<TextModel> model, const py::list& prompts,
                                             const SamplerOptions& sampler, std::int64_t max_tokens,
                                             std::vector<std::int32_t> stop_tokens) {
   std::vector<std::vector<std::int32_t>> tokens;
@@ -110,6 +125,18 @@ std::shared_ptr<Graph> model_graph(const py::dict& config, const std::string& dt
   const Head head = last ? Head::last_position : Head::every_position;
   return std::make_shared<Graph>(
       forward(config_of(config), {batch, tokens, cache, head}, dtype_from_name(dtype)));
+}
+
+SegmentKind segment_kind(const std::string& name) {
+  for (const SegmentKind kind :
+       {SegmentKind::attention, SegmentKind::feed_forward, SegmentKind::projection, SegmentKind::output})
+    if (segment_name(kind) == name) return kind;
+  fail("segment '", name, "': attention, feed_forward, projection or output is needed");
+}
+
+std::shared_ptr<Graph> segment_graph(const py::dict& config, const std::string& kind, std::int64_t layer,
+                                     std::int64_t tokens) {
+  return std::make_shared<Graph>(segment(config_of(config), {segment_kind(kind), layer, tokens}));
 }
 
 std::vector<std::string_view> model_types() {
@@ -170,14 +197,22 @@ void bind_generation(py::module_& m) {
 }  // namespace
 
 void bind_model(py::module_& m) {
-  py::class_<LanguageModel, std::shared_ptr<LanguageModel>>(m, "LanguageModel",
-                                                            "A configuration with its weights on a device.")
-      .def(py::init(&make_model), py::arg("config"), py::arg("weights"), py::arg("dtype"), py::arg("device"))
+  py::class_<TextModel, std::shared_ptr<TextModel>>(m, "TextModel", "A model that can continue texts.")
       .def("logits", logits, py::arg("ids"), "fp32 (T, V): row t is what follows ids[:t + 1].")
-      .def_property_readonly("device", &LanguageModel::device)
-      .def_property_readonly("num_parameters", &LanguageModel::parameters)
-      .def_property_readonly("vocab_size", [](const LanguageModel& model) { return model.config().vocab; })
-      .def_property_readonly("context", [](const LanguageModel& model) { return model.config().context; });
+      .def_property_readonly("device", &TextModel::device)
+      .def_property_readonly("num_parameters", &TextModel::parameters)
+      .def_property_readonly("compile_seconds", &TextModel::compile_seconds,
+                             "Spent so far; programs are compiled when a shape is first asked for.")
+      .def_property_readonly("vocab_size", [](const TextModel& model) { return model.config().vocab; })
+      .def_property_readonly("context", [](const TextModel& model) { return model.config().context; });
+  py::class_<LanguageModel, TextModel, std::shared_ptr<LanguageModel>>(
+      m, "LanguageModel", "A configuration with its weights on a device that runs it whole.")
+      .def(py::init(&make_model), py::arg("config"), py::arg("weights"), py::arg("dtype"), py::arg("device"));
+  py::class_<EngineModel, TextModel, std::shared_ptr<EngineModel>>(
+      m, "EngineModel", "A configuration with its weights in segments on an engine, fp16.")
+      .def(py::init(&make_engine_model), py::arg("config"), py::arg("weights"), py::arg("engine"),
+           py::arg("use") = "engine", py::arg("host") = "cpu",
+           "use is 'engine' for prompts and what follows, or 'engine-prefill' for prompts alone.");
   bind_sampler(m);
   bind_generation(m);
   m.def("model_types", model_types, "Every `model_type` that can run.");
@@ -185,6 +220,9 @@ void bind_model(py::module_& m) {
   m.def("model_graph", model_graph, py::arg("config"), py::kw_only(), py::arg("dtype") = "fp32",
         py::arg("batch") = 1, py::arg("tokens") = 1, py::arg("cache") = 0, py::arg("last") = false,
         "The graph of a model for one shape; cache=0 reads a whole text without a cache.");
+  m.def("segment_graph", segment_graph, py::arg("config"), py::arg("kind"), py::kw_only(),
+        py::arg("layer") = 0, py::arg("tokens") = decode_columns,
+        "The graph of one segment of a layer: 'attention', 'feed_forward', 'projection' or 'output'.");
   m.def("thread_count", [] { return shared_pool().size(); }, "Threads of this process's pool.");
 }
 

@@ -13,4 +13,6 @@ PYBIND11_MODULE(_core, m) {
   orion::bind_program(m);
   orion::bind_mil(m);
   orion::bind_model(m);
+  orion::bind_ane(m);
+  orion::bind_engine(m);
 }

@@ -35,7 +35,7 @@ std::string_view finish_name(Finish finish) {
   return names[static_cast<std::size_t>(finish)];
 }
 
-Generation::Generation(std::shared_ptr<LanguageModel> model, std::vector<std::vector<std::int32_t>> prompts,
+Generation::Generation(std::shared_ptr<TextModel> model, std::vector<std::vector<std::int32_t>> prompts,
                        GenerateOptions options)
     : model_(std::move(model)), options_(std::move(options)) {
   const ModelConfig& config = model_->config();

@@ -1,7 +1,9 @@
 #include "orion/error.h"
 #include "orion/model.h"
+#include "run/planes.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 
 namespace orion {
@@ -22,6 +24,12 @@ void check_fits_fp16(const std::string& name, const Tensor& weight) {
        ", beyond fp16's range; load the model with dtype fp32");
 }
 
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+}  // namespace
+
 Tensor load_weight(const WeightSource& weights, const Port& wanted) {
   const Tensor weight = weights(wanted.name);
   if (weight.empty()) fail("no weight '", wanted.name, "', which is ", wanted.type.shape);
@@ -32,13 +40,6 @@ Tensor load_weight(const WeightSource& weights, const Port& wanted) {
   return convert(weight, wanted.type.dtype);
 }
 
-// Programs outlive the memory they are run on: what they hold must not keep a cache alive.
-Tensor unowned(const Tensor& memory) {
-  return Tensor::view(memory.type(), memory.data());
-}
-
-}  // namespace
-
 LanguageModel::LanguageModel(ModelConfig config, const WeightSource& weights, DType dtype, Device& device)
     : config_(std::move(config)), dtype_(dtype), device_(device) {
   TensorMap used;
@@ -47,6 +48,9 @@ LanguageModel::LanguageModel(ModelConfig config, const WeightSource& weights, DT
     parameters_ += wanted.type.shape.size();
   }
   weights_ = device_.load(used);
+  for (std::int64_t layer = 0; layer < config_.layers; ++layer)
+    for (std::string name : {key_cache_name(layer), value_cache_name(layer)})
+      cache_names_.push_back(std::move(name));
 }
 
 Tensor LanguageModel::logits(std::span<const std::int32_t> ids) {
@@ -60,17 +64,12 @@ Tensor LanguageModel::logits(std::span<const std::int32_t> ids) {
   return output;
 }
 
-void LanguageModel::check_ids(std::span<const std::int32_t> ids, std::string_view what) const {
-  if (ids.empty()) fail(what, ": no token ids given, at least one is needed");
-  if (static_cast<std::int64_t>(ids.size()) > config_.context)
-    fail(what, ": ", ids.size(), " tokens, the model's context holds ", config_.context);
-  check_vocabulary(ids, what);
-}
-
-void LanguageModel::check_vocabulary(std::span<const std::int32_t> ids, std::string_view what) const {
-  for (std::size_t i = 0; i < ids.size(); ++i)
-    if (ids[i] < 0 || ids[i] >= config_.vocab)
-      fail(what, ": token id ", ids[i], " at index ", i, " is outside the vocabulary of ", config_.vocab);
+void LanguageModel::extend(const CacheStep& step) {
+  const Shape& ids = step.ids.shape();
+  std::vector<Binding> bindings = {{"ids", step.ids}, {"position", step.positions}, {"logits", step.logits}};
+  for (std::size_t i = 0; i < cache_names_.size(); ++i) bindings.push_back({cache_names_[i], step.caches[i]});
+  const std::int64_t rows = step.caches.front().shape()[2];
+  run({.batch = ids[0], .tokens = ids[1], .cache = rows, .head = Head::last_position}, bindings);
 }
 
 void LanguageModel::run(const ForwardShape& shape, std::span<const Binding> bindings) {
@@ -86,7 +85,9 @@ Program& LanguageModel::program(const ForwardShape& shape) {
     programs_.splice(programs_.begin(), programs_, found);
     return *found->program;
   }
+  const auto start = std::chrono::steady_clock::now();
   programs_.push_front({shape, device_.compile(forward(config_, shape, dtype_), weights_)});
+  compile_seconds_ = compile_seconds_ + seconds_since(start);
   if (programs_.size() > programs_kept) programs_.pop_back();
   return *programs_.front().program;
 }

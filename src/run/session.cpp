@@ -15,19 +15,14 @@ Tensor slice_of(const Tensor& cache, std::int64_t sequence) {
 
 }  // namespace
 
-Session::Session(std::shared_ptr<LanguageModel> model, std::int64_t batch, std::int64_t rows)
+Session::Session(std::shared_ptr<TextModel> model, std::int64_t batch, std::int64_t rows)
     : model_(std::move(model)), batch_(batch), rows_(rows) {
   const ModelConfig& config = model_->config();
   if (batch < 1) fail("session: a batch of ", batch, ", at least 1 is needed");
   if (rows < 1 || rows > config.context)
     fail("session: ", rows, " rows, from 1 to the context's ", config.context, " are possible");
   const TensorType type = cache_type(config, batch, rows, model_->dtype());
-  for (std::int64_t layer = 0; layer < config.layers; ++layer) {
-    for (std::string name : {key_cache_name(layer), value_cache_name(layer)}) {
-      names_.push_back(std::move(name));
-      caches_.emplace_back(type);
-    }
-  }
+  for (std::int64_t i = 0; i < 2 * config.layers; ++i) caches_.emplace_back(type);
   ids_ = Tensor({DType::int32, {batch, 1}});
   positions_ = Tensor({DType::int32, {batch}});
   logits_ = Tensor({DType::fp32, {batch, config.vocab}});
@@ -38,17 +33,15 @@ Tensor Session::read(std::int64_t sequence, std::span<const std::int32_t> ids, s
   model_->check_ids(ids, "session");
   check_rows(position, ids.size());
   const auto tokens = static_cast<std::int64_t>(ids.size());
-  const std::int64_t vocab = model_->config().vocab;
   const std::int32_t start[] = {static_cast<std::int32_t>(position)};
-  const Tensor input = Tensor::from_ints(ids);
-  const Tensor first = Tensor::from_ints(start);
-  const Tensor logits({DType::fp32, {vocab}});
-  std::vector<Binding> bindings = {
-      {"ids", input.reshaped({1, tokens})}, {"position", first}, {"logits", logits.reshaped({1, vocab})}};
-  for (std::size_t i = 0; i < caches_.size(); ++i)
-    bindings.push_back({names_[i], slice_of(caches_[i], sequence)});
-  model_->run({.batch = 1, .tokens = tokens, .cache = rows_, .head = Head::last_position}, bindings);
-  return logits;
+  const Tensor logits({DType::fp32, {1, model_->config().vocab}});
+  std::vector<Tensor> caches;
+  for (const Tensor& cache : caches_) caches.push_back(slice_of(cache, sequence));
+  model_->extend({.ids = Tensor::from_ints(ids).reshaped({1, tokens}),
+                  .positions = Tensor::from_ints(start),
+                  .caches = caches,
+                  .logits = logits});
+  return logits.reshaped({model_->config().vocab});
 }
 
 Tensor Session::step(std::span<const std::int32_t> ids, std::span<const std::int32_t> positions) {
@@ -58,9 +51,7 @@ Tensor Session::step(std::span<const std::int32_t> ids, std::span<const std::int
   for (const std::int32_t position : positions) check_rows(position, 1);
   std::ranges::copy(ids, ids_.as<std::int32_t>().begin());
   std::ranges::copy(positions, positions_.as<std::int32_t>().begin());
-  std::vector<Binding> bindings = {{"ids", ids_}, {"position", positions_}, {"logits", logits_}};
-  for (std::size_t i = 0; i < caches_.size(); ++i) bindings.push_back({names_[i], caches_[i]});
-  model_->run({.batch = batch_, .tokens = 1, .cache = rows_, .head = Head::last_position}, bindings);
+  model_->extend({.ids = ids_, .positions = positions_, .caches = caches_, .logits = logits_});
   return logits_;
 }
 

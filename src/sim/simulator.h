@@ -5,15 +5,20 @@
 #include "ane/engine.h"
 #include "orion/ane.h"
 
+#include <filesystem>
+
 namespace orion::sim {
 
 /// A simulated engine of a profile's hardware. Compile budget, loaded programs and the cache of
 /// compiled models are the process's, as with the daemon: all engines of one profile share them.
-std::unique_ptr<ane::Engine> open_simulator(const ane::Profile& profile);
+/// Staging directories are made in `staging`; empty: a directory of this process under the temporary one.
+std::unique_ptr<ane::Engine> open_simulator(const ane::Profile& profile,
+                                            const std::filesystem::path& staging = {});
 
 /// What a profile's hardware has been asked to do in this process, and what is still alive.
 struct Counters {
-  std::int64_t compiles = 0;  // attempts
+  std::int64_t compiles = 0;            // attempts
+  std::int64_t compiles_on_demand = 0;  // by load, outside the budget
   std::int64_t loads = 0;
   std::int64_t evaluations = 0;
   std::int64_t loaded = 0;  // programs loaded now

@@ -288,7 +288,7 @@ TEST_CASE("what cannot be compiled is named") {
   CHECK_THROWS_WITH_AS(compiled(g, {{"w", random({DType::fp32, {4, 3}})}}),
                        "weight 'w' is fp32 (4, 3), the graph wants fp32 (3, 4)", Error);
   CHECK_THROWS_AS(compiled(Graph(), {}), Error);
-  CHECK_THROWS_WITH_AS(find_device("gpu"), "unknown device 'gpu': auto, cpu are known", Error);
+  CHECK_THROWS_WITH_AS(find_device("gpu"), "unknown device 'gpu': auto, cpu, ane, sim are known", Error);
   const auto program = compiled(g, {{"w", random({DType::fp32, {3, 4}})}});
   CHECK_THROWS_AS(program->bind("x", random({DType::fp32, {3, 2}})), Error);
   CHECK_THROWS_AS(program->bind("z", random({DType::fp32, {3, 2}})), Error);

@@ -1,0 +1,88 @@
+// Language models in programs that fit the engine: the parts of one layer, for a fixed number of tokens.
+//
+// Activations are fp16 (1, C, 1, S): a channel for each feature, a column for each token. What needs a table
+// of the whole vocabulary or a cache of changing length stays on the host: the embedding, attention over the
+// cache while decoding, and the last norm with the head.
+//
+//   prefill   x -> attention -> feed_forward -> x      once per layer, k and v go to the cache
+//   decode    x -> projection -> (host: cache) -> output -> x
+#pragma once
+
+#include "orion/model.h"
+
+namespace orion {
+
+enum class SegmentKind : std::uint8_t {
+  attention,     // x -> hidden = x + attention(norm(x)), and k, v
+  feed_forward,  // x -> hidden = x + feed_forward(norm(x))
+  projection,    // x -> q, k, v
+  output,        // x, attended -> hidden: the rest of the layer after attention
+};
+std::string_view segment_name(SegmentKind kind);
+
+struct SegmentShape {
+  SegmentKind kind = SegmentKind::attention;
+  std::int64_t layer = 0;
+  std::int64_t tokens = 16;  // S
+
+  auto operator<=>(const SegmentShape&) const = default;
+};
+
+/// The segments of one architecture, in its ModelDef.
+struct SegmentDef {
+  bool rotary = false;  // whether `cos` and `sin` are inputs where keys are made
+  Graph (*layer)(const ModelConfig& config, const SegmentShape& shape) = nullptr;
+  Graph (*embedding)(const ModelConfig& config, std::int64_t columns) = nullptr;
+  Graph (*head)(const ModelConfig& config, std::int64_t batch) = nullptr;
+};
+
+/// The graph of one segment.
+///
+/// inputs   x (1, C, 1, S); `output`: attended (1, H D, 1, S); with rotary positions, where keys are made:
+///          cos and sin (1, D/2, 1, S) of the columns' positions
+/// outputs  hidden (1, C, 1, S); q (1, H D, 1, S); k and v (1, G D, 1, S), as the cache holds them
+/// In `attention` column i sees columns 0 .. i; what stands in later columns cannot matter.
+Graph segment(const ModelConfig& config, const SegmentShape& shape);
+
+/// The angles of every position of the context, for the inputs cos and sin.
+class RotaryTable {
+ public:
+  /// Empty for a model without rotary positions.
+  explicit RotaryTable(const ModelConfig& config);
+
+  bool empty() const { return cos_.empty(); }
+  /// Writes cos and sin (1, D/2, 1, S) for columns at these positions. Positions beyond the context, of
+  /// columns that nobody reads, stand for its last.
+  void write(std::span<const std::int32_t> positions, const Tensor& cos, const Tensor& sin) const;
+
+ private:
+  Tensor cos_;  // (context, D/2)
+  Tensor sin_;
+};
+
+/// The host's parts, over the same columns; all floats but the logits are fp16.
+///
+/// embedding      ids, positions int32 (S,) -> x (1, C, 1, S)
+/// cache step     q, k, v as `projection` gives them, column b T + t being token t of sequence b; position
+///                int32 (B,); k_cache, v_cache (B, G, rows, D) -> attended (1, H D, 1, S), and the caches
+/// head           x (B, C) -> logits fp32 (B, V)
+Graph embedding_segment(const ModelConfig& config, std::int64_t columns);
+Graph head_segment(const ModelConfig& config, std::int64_t batch);
+
+struct CacheStepShape {
+  std::int64_t layer = 0;  // of those whose scores are scaled alike, the first
+  std::int64_t batch = 1;
+  std::int64_t tokens = 1;
+  std::int64_t columns = 16;  // S, at least B T
+  std::int64_t rows = 0;
+
+  auto operator<=>(const CacheStepShape&) const = default;
+};
+Graph cache_step_segment(const ModelConfig& config, const CacheStepShape& shape);
+
+/// Numbers of tokens for which prefill is compiled, ascending.
+std::span<const std::int64_t> prefill_buckets();
+/// Columns of the decode segments.
+inline constexpr std::int64_t decode_columns = 16;
+
+}  // namespace orion

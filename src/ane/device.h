@@ -1,0 +1,27 @@
+// The Neural Engine as a device; the simulator is the same device over another engine.
+#pragma once
+
+#include "ane/runtime.h"
+#include "ane/weight_update.h"
+#include "orion/device.h"
+
+namespace orion::ane {
+
+class AneDevice final : public Device {
+ public:
+  AneDevice(std::string name, std::unique_ptr<Engine> engine, Profile profile, Update update);
+
+  std::string_view name() const override { return name_; }
+  std::shared_ptr<DeviceWeights> load(const TensorMap& weights) override;
+  std::unique_ptr<Program> compile(const Graph& graph, std::shared_ptr<DeviceWeights> weights) override;
+
+  Runtime& runtime() { return *runtime_; }
+  Update update() const { return update_; }
+
+ private:
+  std::string name_;
+  std::shared_ptr<Runtime> runtime_;
+  Update update_;
+};
+
+}  // namespace orion::ane

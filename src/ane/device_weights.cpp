@@ -1,0 +1,64 @@
+#include "ane/device_weights.h"
+
+#include "ane/program.h"
+#include "orion/error.h"
+
+namespace orion::ane {
+
+std::vector<Port> AneWeights::list() const {
+  std::vector<Port> ports;
+  for (const auto& [name, tensor] : values_) ports.push_back({name, tensor.type()});
+  return ports;
+}
+
+Tensor AneWeights::read(std::string_view name) const {
+  const auto found = values_.find(name);
+  if (found == values_.end()) fail("no weight '", name, "'");
+  return found->second.clone();
+}
+
+Tensor AneWeights::value(std::string_view name, const TensorType& type) const {
+  const auto found = values_.find(name);
+  if (found == values_.end()) fail("no weight '", name, "' was given: ", type, " is needed");
+  const TensorType& given = found->second.type();
+  if (given.shape != type.shape || is_float(given.dtype) != is_float(type.dtype))
+    fail("weight '", name, "' is ", given, ", the graph wants ", type);
+  return found->second;
+}
+
+std::size_t AneWeights::bytes() const {
+  std::size_t total = 0;
+  for (const auto& [name, tensor] : values_) total += tensor.bytes();
+  return total;
+}
+
+TensorMap AneWeights::checked(const TensorMap& changes) const {
+  TensorMap result;
+  for (const auto& [name, tensor] : changes) {
+    const TensorType type = read(name).type();
+    if (tensor.shape() != type.shape || is_float(tensor.dtype()) != is_float(type.dtype))
+      fail("weight '", name, "' is ", type, ", the new value is ", tensor.type());
+    result[name] = convert(tensor, type.dtype);
+  }
+  return result;
+}
+
+void AneWeights::update(const TensorMap& changes) {
+  TensorMap incoming = checked(changes);
+  std::vector<std::string> names;
+  for (const auto& [name, tensor] : incoming) names.push_back(name);
+  const auto exchange = [&] {
+    for (auto& [name, tensor] : incoming) std::swap(values_.at(name), tensor);
+  };
+  exchange();
+  std::size_t done = 0;
+  try {
+    for (; done < programs_.size(); ++done) programs_[done]->refresh(names);
+  } catch (const Error&) {
+    exchange();
+    for (std::size_t i = 0; i < done; ++i) programs_[i]->refresh(names);
+    throw;
+  }
+}
+
+}  // namespace orion::ane

@@ -1,0 +1,57 @@
+// The rewrites that legalize.cpp puts in order.
+#pragma once
+
+#include "ane/legal_program.h"
+
+#include <functional>
+
+namespace orion::ane {
+
+/// Broadcasts dropped where the op that follows stretches its operands itself.
+Graph drop_broadcasts(const Graph& graph);
+/// Composites in the form that stays in fp16's range and needs no more than the engine has.
+Graph expand_for_engine(const Graph& graph);
+/// Every float fp16, inside and at the edges.
+Graph to_half(const Graph& graph);
+/// Products with constants as 1x1 convolutions over (1, C, 1, S).
+Graph products_as_convolutions(const Graph& graph);
+/// Single ops that the profile rejects as others that it takes.
+Graph replace_rejected_ops(const Graph& graph, const Profile& profile);
+/// Nodes in the order that needs the least memory at once, if the given one needs more than `bytes`.
+Graph order_for_sram(const Graph& graph, std::int64_t bytes);
+
+/// A share of an output that is too wide for the engine.
+struct SplitOutput {
+  std::string name;
+  std::string source;
+  int axis;
+  std::int64_t begin;
+  std::int64_t count;
+};
+/// Convolutions with too many output channels in chunks, up to the outputs.
+Graph split_channels(const Graph& graph, const Profile& profile, std::vector<SplitOutput>& splits);
+
+/// Views of weights as weights of their own.
+Graph fold_weight_views(const Graph& graph, std::vector<WeightUse>& uses);
+/// Inputs and outputs as (1, C, H, W), wide enough and in order.
+Graph legal_ports(const Graph& graph, const Profile& profile, std::span<const SplitOutput> splits,
+                  LegalProgram& program);
+/// Every output as the result of an operation of its own.
+Graph own_results(const Graph& graph);
+
+/// Builds a graph anew with other types: `rule` gives what stands in for a node, or an empty Value to copy
+/// it.
+struct RebuildCall {
+  Graph& graph;
+  const Node& node;
+  const std::vector<Value>& in;
+};
+using RebuildRule = std::function<Value(const RebuildCall&)>;
+Graph rebuild(const Graph& graph, const RebuildRule& rule);
+
+/// The mean over `axes` (kept with size 1) of elements within [-1, 1], accumulated wide.
+Value bounded_mean(Value x, const std::vector<std::int64_t>& axes);
+/// Whether a value is known when the program is compiled: a const, a weight, or a view of one.
+bool is_known(const Graph& graph, NodeId id);
+
+}  // namespace orion::ane

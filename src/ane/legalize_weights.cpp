@@ -1,0 +1,195 @@
+// Weights in the layouts that the engine wants: the legal graph's weights are forms of the original's.
+#include "ane/legalize_passes.h"
+#include "ir/rewrite.h"
+#include "ops/rules.h"
+#include "orion/op.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+
+namespace orion::ane {
+namespace {
+
+bool is_view(const Node& node) {
+  return node.is("reshape") || node.is("transpose") || node.is("slice_by_index");
+}
+
+// The weight that `id` is a view of, and the nodes between, outermost last; no source if it is none.
+struct Chain {
+  const Node* source = nullptr;
+  std::vector<Node> steps;
+};
+
+Chain chain_of(const Graph& graph, NodeId id) {
+  Chain chain;
+  while (is_view(graph.node(id))) {
+    chain.steps.push_back(graph.node(id));
+    id = graph.node(id).inputs[0];
+  }
+  std::ranges::reverse(chain.steps);
+  if (graph.node(id).is("weight")) chain.source = &graph.node(id);
+  return chain;
+}
+
+bool same_steps(const std::vector<Node>& a, const std::vector<Node>& b) {
+  return std::ranges::equal(a, b, [](const Node& x, const Node& y) {
+    return x.op == y.op && x.attrs == y.attrs && x.type == y.type;
+  });
+}
+
+// Whether anything but a view uses the node.
+std::vector<bool> really_used(const Graph& graph) {
+  std::vector<bool> used(static_cast<std::size_t>(graph.size()), false);
+  const std::vector<bool> live = live_nodes(graph);
+  for (NodeId id = 0; id < graph.size(); ++id) {
+    if (!live[static_cast<std::size_t>(id)] || is_view(graph.node(id))) continue;
+    for (const NodeId input : graph.node(id).inputs)
+      if (input != absent) used[static_cast<std::size_t>(input)] = true;
+  }
+  for (const Output& output : graph.outputs()) used[static_cast<std::size_t>(output.node)] = true;
+  return used;
+}
+
+// Every form of every weight, by node; a weight used in one form alone keeps its name.
+class Forms {
+ public:
+  explicit Forms(const Graph& graph) : form_(static_cast<std::size_t>(graph.size()), none) {
+    const std::vector<bool> used = really_used(graph);
+    for (NodeId id = 0; id < graph.size(); ++id) {
+      if (!used[static_cast<std::size_t>(id)]) continue;
+      const Chain chain = chain_of(graph, id);
+      if (chain.source != nullptr) form_[static_cast<std::size_t>(id)] = index_of(chain, graph.node(id).type);
+    }
+    name_uses();
+  }
+
+  const WeightUse* of(NodeId id) const {
+    const std::size_t index = form_[static_cast<std::size_t>(id)];
+    return index == none ? nullptr : &uses_[index];
+  }
+  std::vector<WeightUse> release() { return std::move(uses_); }
+
+ private:
+  static constexpr std::size_t none = static_cast<std::size_t>(-1);
+
+  std::size_t index_of(const Chain& chain, const TensorType& type) {
+    const auto same = [&](const WeightUse& use) {
+      return use.source == chain.source->name && same_steps(use.steps, chain.steps);
+    };
+    const auto found = std::ranges::find_if(uses_, same);
+    const auto index = static_cast<std::size_t>(found - uses_.begin());
+    if (found == uses_.end())
+      uses_.push_back({"", chain.source->name, chain.steps, type, chain.source->type});
+    return index;
+  }
+
+  void name_uses() {
+    std::map<std::string, int> forms;
+    for (const WeightUse& use : uses_) ++forms[use.source];
+    std::map<std::string, int> next;
+    for (WeightUse& use : uses_)
+      use.name = forms[use.source] == 1 ? use.source : str(use.source, '#', next[use.source]++);
+  }
+
+  std::vector<WeightUse> uses_;
+  std::vector<std::size_t> form_;
+};
+
+// The largest float that rounds to a finite fp16 lies just below this.
+constexpr float fp16_overflow = 65520.0F;
+
+Tensor fitted(const WeightUse& use, const Tensor& value) {
+  if (value.dtype() == use.type.dtype) return value;
+  const auto values = value.as<float>();
+  const auto beyond = [](float x) { return std::isfinite(x) && std::abs(x) >= fp16_overflow; };
+  const auto found = std::ranges::find_if(values, beyond);
+  if (found != values.end())
+    fail("weight '", use.source, "': element ", found - values.begin(), " is ", *found,
+         ", beyond fp16, which is all that the engine has");
+  return convert(value, use.type.dtype);
+}
+
+// (rows, columns) -> (columns, rows), element by element.
+template <class T>
+Tensor swapped(const Tensor& value, const TensorType& type) {
+  const Tensor result(type);
+  const std::int64_t rows = type.shape[1];
+  const std::int64_t columns = type.shape[0];
+  constexpr std::int64_t block = 32;
+  const T* from = value.as<T>().data();
+  T* to = result.as<T>().data();
+  for (std::int64_t r = 0; r < rows; r += block)
+    for (std::int64_t c = 0; c < columns; c += block)
+      for (std::int64_t i = r; i < std::min(r + block, rows); ++i)
+        for (std::int64_t j = c; j < std::min(c + block, columns); ++j)
+          to[j * rows + i] = from[i * columns + j];
+  return result;
+}
+
+Tensor stepped(const Node& step, const Tensor& value) {
+  if (step.is("reshape")) return value.reshaped(step.type.shape);
+  if (step.is("transpose") && step.type.shape.rank() == 2 && value.dtype() == DType::fp16)
+    return swapped<std::uint16_t>(value, {value.dtype(), step.type.shape});
+  Node node = step;
+  node.type.dtype = value.dtype();
+  return evaluate(node, std::span(&value, 1));
+}
+
+}  // namespace
+
+//   %1 w: fp16 (64, 96) = weight()
+//   %2 = transpose(x=%1)
+//   %3 = reshape(x=%2, shape=[96, 64, 1, 1])
+//   %4 = conv(x=%0, weight=%3)
+// becomes
+//   %1 w: fp16 (96, 64, 1, 1) = weight()
+//   %2 = conv(x=%0, weight=%1)
+Graph fold_weight_views(const Graph& graph, std::vector<WeightUse>& uses) {
+  Forms forms(graph);
+  Graph result(graph.name());
+  const std::vector<bool> live = live_nodes(graph);
+  std::vector<Value> rebuilt(static_cast<std::size_t>(graph.size()));
+  std::map<const WeightUse*, Value> weights;
+  for (NodeId id = 0; id < graph.size(); ++id) {
+    const Node& node = graph.node(id);
+    Value& value = rebuilt[static_cast<std::size_t>(id)];
+    if (const WeightUse* use = forms.of(id)) {
+      Value& weight = weights[use];
+      if (!weight) weight = result.weight(use->name, use->type);
+      value = weight;
+      continue;
+    }
+    const bool only_viewed = node.is("weight") || (is_view(node) && chain_of(graph, id).source != nullptr);
+    if (only_viewed || (!live[static_cast<std::size_t>(id)] && !node.is("input"))) continue;
+    std::vector<NodeId> ids;
+    for (const NodeId input : node.inputs)
+      ids.push_back(input == absent ? absent : rebuilt[static_cast<std::size_t>(input)].id);
+    value = result.copy(node, std::move(ids));
+  }
+  for (const Output& output : graph.outputs())
+    result.output(output.name, rebuilt[static_cast<std::size_t>(output.node)]);
+  uses = forms.release();
+  return result;
+}
+
+Tensor legal_weight(const WeightUse& use, const Tensor& source) {
+  if (!is_float(source.dtype()) || source.shape() != use.source_type.shape)
+    fail("weight '", use.source, "' is ", source.type(), ", a float of ", use.source_type.shape,
+         " is needed");
+  Tensor value = fitted(use, source);
+  for (const Node& step : use.steps) value = stepped(step, value);
+  return value;
+}
+
+TensorMap legal_weights(const LegalProgram& program, const TensorMap& sources) {
+  TensorMap weights;
+  for (const WeightUse& use : program.weights) {
+    const auto source = sources.find(use.source);
+    if (source == sources.end()) fail("no weight '", use.source, "', which the program needs");
+    weights.emplace(use.name, legal_weight(use, source->second));
+  }
+  return weights;
+}
+
+}  // namespace orion::ane

@@ -1,0 +1,158 @@
+#include "ane/program.h"
+
+#include "ane/device_weights.h"
+#include "orion/error.h"
+
+#include <algorithm>
+#include <iomanip>
+
+namespace orion::ane {
+namespace {
+
+Tensor as_input(const Tensor& weight, const TensorType& type) {
+  return convert(weight, type.dtype).reshaped(type.shape);
+}
+
+bool contains(std::span<const std::string> names, const std::string& name) {
+  return std::ranges::find(names, name) != names.end();
+}
+
+}  // namespace
+
+AneProgram::AneProgram(std::shared_ptr<Runtime> runtime, const Graph& graph,
+                       std::shared_ptr<AneWeights> weights, Update update, std::string_view device)
+    : runtime_(std::move(runtime)), weights_(std::move(weights)), update_(update), device_(device) {
+  for (const Node& node : graph.nodes())
+    if (node.is("weight")) static_cast<void>(weights_->value(node.name, node.type));
+  make_ports(graph);
+  const bool as_inputs = update_ == Update::input;
+  if (as_inputs) require_eligible(update_verdicts(*runtime_), Update::input);
+  legal_ =
+      legalize_program(as_inputs ? weights_as_inputs(graph, weight_inputs_) : graph, runtime_->profile());
+  verify_ane(legal_.graph, runtime_->profile());
+  blueprint_ = make_blueprint(legal_.graph);
+  loaded_ = runtime_->load(image());
+  std::vector<Port> inputs, outputs;
+  for (const PortUse& use : legal_.inputs) inputs.push_back({use.name, use.type});
+  for (const PortUse& use : legal_.outputs) outputs.push_back({use.name, use.type});
+  surfaces_ = std::make_unique<SurfaceSet>(*runtime_, *loaded_, inputs, outputs);
+  for (const auto& [input, weight] : weight_inputs_) write_weight_input(weight);
+  weights_->attach(*this);
+}
+
+AneProgram::~AneProgram() {
+  weights_->detach(*this);
+}
+
+void AneProgram::make_ports(const Graph& graph) {
+  for (const NodeId id : graph.inputs()) {
+    inputs_.push_back({graph.node(id).name, graph.node(id).type});
+    memory_.push_back({inputs_.back(), {}, {}});
+  }
+  for (const Output& output : graph.outputs()) {
+    outputs_.push_back({output.name, graph.node(output.node).type});
+    const bool state =
+        std::ranges::any_of(inputs_, [&](const Port& input) { return input.name == output.name; });
+    if (!state) memory_.push_back({outputs_.back(), {}, {}});
+  }
+}
+
+Image AneProgram::image() const {
+  return make_image(blueprint_, [&](const mil::BlobEntry& entry) {
+    const WeightUse& use = *std::ranges::find(legal_.weights, entry.name, &WeightUse::name);
+    return legal_weight(use, weights_->values().find(use.source)->second);
+  });
+}
+
+Tensor AneProgram::buffer(std::string_view port) const {
+  const Memory& found = memory(port);
+  if (!found.bound.empty()) return found.bound;
+  if (found.own.empty()) found.own = Tensor(found.port.type);
+  return found.own;
+}
+
+void AneProgram::bind(std::string_view port, Tensor tensor) {
+  const Memory& found = memory(port);
+  if (!tensor.empty() && tensor.type() != found.port.type)
+    fail("'", port, "' is ", found.port.type, ", the memory given is ", tensor.type());
+  const_cast<Memory&>(found).bound = std::move(tensor);
+}
+
+void AneProgram::run() {
+  for (const PortUse& use : legal_.inputs)
+    if (!weight_inputs_.contains(use.source)) write_input(use, buffer(use.source));
+  surfaces_->run(*loaded_);
+  for (const PortUse& use : legal_.outputs) read_output(use);
+}
+
+std::shared_ptr<DeviceWeights> AneProgram::weights() const {
+  return weights_;
+}
+
+void AneProgram::write_input(const PortUse& use, const Tensor& source) {
+  if (const Tensor surface = surfaces_->view(use.name); !surface.empty())
+    return write_port(use, source, surface);
+  const Tensor& staged = staging_.try_emplace(use.name, use.type).first->second;
+  write_port(use, source, staged);
+  surfaces_->write(use.name, staged);
+}
+
+void AneProgram::read_output(const PortUse& use) {
+  const Tensor to = buffer(use.source);
+  if (const Tensor surface = surfaces_->view(use.name); !surface.empty()) return read_port(use, surface, to);
+  const Tensor& staged = staging_.try_emplace(use.name, use.type).first->second;
+  surfaces_->read(use.name, staged);
+  read_port(use, staged, to);
+}
+
+void AneProgram::write_weight_input(const std::string& weight) {
+  for (const PortUse& use : legal_.inputs) {
+    const auto input = weight_inputs_.find(use.source);
+    if (input != weight_inputs_.end() && input->second == weight)
+      write_input(use, as_input(weights_->values().find(weight)->second, use.source_type));
+  }
+}
+
+std::vector<Patch> AneProgram::patches(std::span<const std::string> changed) const {
+  std::vector<Patch> result;
+  for (const WeightUse& use : legal_.weights) {
+    if (!contains(changed, use.source)) continue;
+    const auto entry = std::ranges::find(blueprint_.entries, use.name, &mil::BlobEntry::name);
+    result.push_back({entry->offset, legal_weight(use, weights_->values().find(use.source)->second)});
+  }
+  return result;
+}
+
+void AneProgram::refresh(std::span<const std::string> changed) {
+  if (update_ == Update::input) {
+    for (const std::string& weight : changed) write_weight_input(weight);
+    return;
+  }
+  const std::vector<Patch> differences = patches(changed);
+  if (differences.empty()) return;
+  const std::vector<Verdict>& verdicts = update_verdicts(*runtime_);
+  if (update_ == Update::automatic) update_ = best_update(verdicts, false);
+  require_eligible(verdicts, update_);
+  loaded_ = reload(*runtime_, loaded_, image(), differences, update_);
+}
+
+std::string AneProgram::describe() const {
+  std::ostringstream out;
+  out << to_text(legal_.graph);
+  constexpr double mebi = 1024.0 * 1024.0;
+  const SramEstimate sram = sram_estimate(legal_.graph);
+  out << std::fixed << std::setprecision(2) << legal_.weights.size() << " weights, working set "
+      << static_cast<double>(sram.peak) / mebi << " MiB at "
+      << (sram.at == absent ? "none" : legal_.graph.node(sram.at).name) << ", updates by "
+      << update_name(update_) << '\n';
+  return out.str();
+}
+
+const AneProgram::Memory& AneProgram::memory(std::string_view port) const {
+  const auto found =
+      std::ranges::find(memory_, port, [](const Memory& m) { return std::string_view(m.port.name); });
+  if (found == memory_.end()) fail("the program has no input or output '", port, "'");
+  return *found;
+}
+
+}  // namespace orion::ane

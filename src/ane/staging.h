@@ -1,0 +1,32 @@
+// The directory from which the framework reads a program: its text and its weight files.
+#pragma once
+
+#include "ane/engine.h"
+
+#include <filesystem>
+
+namespace orion::ane {
+
+/// Equal programs have the same directory, in this process and in others. All hold a shared lock on it;
+/// whoever is last removes it.
+class Staging {
+ public:
+  /// Writes the text as `model.mil` and each file at its path after "@model_path/". The directory's
+  /// content changes file by file in one step each: a sibling never reads half a file.
+  static Status open(const std::filesystem::path& directory, std::string_view text,
+                     std::span<const WeightFileData> files, std::unique_ptr<Staging>& staging);
+  ~Staging();
+  Staging(const Staging&) = delete;
+  Staging& operator=(const Staging&) = delete;
+
+  const std::filesystem::path& directory() const { return directory_; }
+
+ private:
+  explicit Staging(const std::filesystem::path& directory);
+  void write(std::string_view text, std::span<const WeightFileData> files) const;
+
+  std::filesystem::path directory_;
+  int lock_ = -1;  // descriptor of the directory
+};
+
+}  // namespace orion::ane

@@ -1,0 +1,92 @@
+// A segment under construction: activations (1, C, 1, S), a column for each token.
+#pragma once
+
+#include "orion/segments.h"
+
+namespace orion {
+
+class Columns {
+ public:
+  Columns(const ModelConfig& config, std::int64_t tokens);
+  Columns(const Columns&) = delete;  // values point into the graph
+  Columns& operator=(const Columns&) = delete;
+
+  Graph& graph() { return graph_; }
+  Graph release() { return std::move(graph_); }
+
+  Value input(std::string_view name, std::int64_t channels);
+  Value weight(const std::string& name, const Shape& shape);
+  /// W x + b, with W (out, in) at `name`.weight and b (out,) at `name`.bias, as torch.nn.Linear.
+  Value linear(Value x, const std::string& name, std::int64_t out, bool bias);
+  /// W^T x + b, with W (in, out), as GPT-2's Conv1D.
+  Value conv1d(Value x, const std::string& name, std::int64_t out);
+  Value activate(Value x) const;
+
+  /// (1, n D, 1, S) -> (1, n, S, D)
+  Value split_heads(Value x, std::int64_t count) const;
+  /// (1, n, S, D) -> (1, n D, 1, S)
+  Value merge_heads(Value x) const;
+  /// Causal attention of q (1, H, S, D) over k and v (1, G, S, D): (1, H D, 1, S).
+  Value attention(Value q, Value k, Value v, std::int64_t layer) const;
+
+ private:
+  std::int64_t key_heads_at_once() const;
+  Value product(Value x, Value kernel, const std::string& bias);
+
+  const ModelConfig& config_;
+  std::int64_t tokens_;
+  Graph graph_;
+};
+
+/// The graph of one kind of a layer that has a function for each.
+template <class Layer>
+Graph segment_of(Layer&& layer, SegmentKind kind) {
+  switch (kind) {
+    case SegmentKind::attention:
+      return layer.attention();
+    case SegmentKind::feed_forward:
+      return layer.feed_forward();
+    case SegmentKind::projection:
+      return layer.projection();
+    case SegmentKind::output:
+      break;
+  }
+  return layer.output();
+}
+
+/// The embedding on the host: ids and positions to columns.
+class EmbeddingGraph {
+ public:
+  explicit EmbeddingGraph(std::int64_t columns);
+
+  /// The rows of a table (n, C) for the ids, or for their positions: (S, C).
+  Value rows_of_ids(const std::string& table, const Shape& shape);
+  Value rows_of_positions(const std::string& table, const Shape& shape);
+  /// x (S, C) as the graph's output (1, C, 1, S).
+  Graph finish(Value x);
+
+ private:
+  Value rows(const std::string& table, const Shape& shape, Value indices);
+
+  Graph graph_;
+  Value ids_;
+  Value positions_;
+};
+
+/// The head on the host: the last norm and the logits.
+class HeadGraph {
+ public:
+  HeadGraph(const ModelConfig& config, std::int64_t batch);
+
+  Value x() const { return x_; }  // (B, C)
+  Value weight(const std::string& name, const Shape& shape);
+  /// Logits of the normalised x, by the embedding of that name if the head is tied to it.
+  Graph finish(Value x, const std::string& embedding);
+
+ private:
+  const ModelConfig& config_;
+  Graph graph_;
+  Value x_;
+};
+
+}  // namespace orion

@@ -1,0 +1,109 @@
+// What the segments of all architectures share, and what follows from their tables.
+#include "orion/segments.h"
+
+#include "models/decoder.h"
+#include "models/rope.h"
+#include "orion/error.h"
+#include "orion/ops.h"
+
+#include <algorithm>
+
+namespace orion {
+namespace {
+
+const SegmentDef& segments_of(const ModelConfig& config) {
+  return find_model(config.model_type).segments();
+}
+
+// (1, n D, 1, S), column b T + t -> (B, n, T, D)
+Value by_sequence(Value plane, const CacheStepShape& shape, std::int64_t head_dim) {
+  const std::int64_t channels = plane.shape()[1];
+  const Value used = ops::slice_by_index(plane, {0, 0, 0, 0}, {1, channels, 1, shape.batch * shape.tokens});
+  const Value heads = ops::reshape(used, {channels / head_dim, head_dim, shape.batch, shape.tokens});
+  return ops::transpose(heads, {2, 0, 3, 1});
+}
+
+// The way back; columns that no token has are zeros.
+Value by_column(Value heads, const CacheStepShape& shape) {
+  const std::int64_t channels = heads.shape()[1] * heads.shape()[3];
+  const std::int64_t used = shape.batch * shape.tokens;
+  const Value plane = ops::reshape(ops::transpose(heads, {1, 3, 0, 2}), {1, channels, 1, used});
+  return ops::pad(plane, {0, 0, 0, 0, 0, 0, 0, shape.columns - used});
+}
+
+// Row positions[i] of a table becomes column i of a plane.
+void write_columns(const Tensor& table, std::span<const std::int32_t> positions, const Tensor& plane) {
+  const std::int64_t pairs = table.shape()[1];
+  const std::size_t columns = positions.size();
+  for (std::size_t column = 0; column < columns; ++column) {
+    const auto row = std::clamp<std::int64_t>(positions[column], 0, table.shape()[0] - 1);
+    const std::uint16_t* angles = table.as<std::uint16_t>().data() + row * pairs;
+    for (std::int64_t i = 0; i < pairs; ++i)
+      plane.as<std::uint16_t>()[static_cast<std::size_t>(i) * columns + column] = angles[i];
+  }
+}
+
+}  // namespace
+
+std::string_view segment_name(SegmentKind kind) {
+  constexpr std::string_view names[] = {"attention", "feed_forward", "projection", "output"};
+  return names[static_cast<std::size_t>(kind)];
+}
+
+Graph segment(const ModelConfig& config, const SegmentShape& shape) {
+  if (shape.layer < 0 || shape.layer >= config.layers)
+    fail("segment: layer ", shape.layer, " of a model with ", config.layers);
+  if (shape.tokens < 1) fail("segment: ", shape.tokens, " tokens, at least 1 is needed");
+  return segments_of(config).layer(config, shape);
+}
+
+RotaryTable::RotaryTable(const ModelConfig& config) {
+  if (!segments_of(config).rotary) return;
+  RopeTables tables = rope_tables(config.rope, config.context, config.head_dim, DType::fp16);
+  cos_ = std::move(tables.cos);
+  sin_ = std::move(tables.sin);
+}
+
+void RotaryTable::write(std::span<const std::int32_t> positions, const Tensor& cos, const Tensor& sin) const {
+  write_columns(cos_, positions, cos);
+  write_columns(sin_, positions, sin);
+}
+
+Graph embedding_segment(const ModelConfig& config, std::int64_t columns) {
+  return segments_of(config).embedding(config, columns);
+}
+
+Graph head_segment(const ModelConfig& config, std::int64_t batch) {
+  return segments_of(config).head(config, batch);
+}
+
+Graph cache_step_segment(const ModelConfig& config, const CacheStepShape& shape) {
+  Graph graph;
+  const auto plane = [&](std::string_view name, std::int64_t heads) {
+    const Value value = graph.input(name, {DType::fp16, {1, heads * config.head_dim, 1, shape.columns}});
+    return by_sequence(value, shape, config.head_dim);
+  };
+  const Value q = plane("q", config.heads);
+  const Value k = plane("k", config.kv_heads);
+  const Value v = plane("v", config.kv_heads);
+  const Value position = graph.input("position", {DType::int32, {shape.batch}});
+  const auto extended = [&](std::string_view name, Value rows) {
+    const Value cache = graph.input(name, cache_type(config, shape.batch, shape.rows, DType::fp16));
+    const Value updated = ops::cache_update(cache, rows, position);
+    graph.output(name, updated);
+    return updated;
+  };
+  const Value keys = extended("k_cache", k);
+  const Value values = extended("v_cache", v);
+  const Value y = ops::scaled_dot_product_attention(q, keys, values, {}, position, false,
+                                                    score_scale(config, shape.layer));
+  graph.output("attended", by_column(y, shape));
+  return graph;
+}
+
+std::span<const std::int64_t> prefill_buckets() {
+  static constexpr std::int64_t buckets[] = {32, 64, 128, 256, 512, 1024};
+  return buckets;
+}
+
+}  // namespace orion

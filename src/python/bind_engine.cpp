@@ -1,0 +1,95 @@
+// What `orion doctor` asks of an engine, and what tests ask of the simulator.
+#include "python/bindings.h"
+#include "python/convert.h"
+
+#include "ane/device.h"
+#include "base/cache_directory.h"
+#include "orion/error.h"
+#include "sim/simulator.h"
+
+namespace py = pybind11;
+
+namespace orion {
+namespace {
+
+ane::AneDevice& engine_device(const std::string& name) {
+  auto* device = dynamic_cast<ane::AneDevice*>(&find_device(name));
+  if (device == nullptr) fail("device '", name, "' has no engine");
+  return *device;
+}
+
+py::dict engine_info(const std::string& name) {
+  const ane::EngineInfo& info = engine_device(name).runtime().info();
+  py::dict result;
+  result["framework"] = info.framework;
+  result["chip"] = info.chip;
+  result["os_build"] = info.os_build;
+  result["found"] = info.found;
+  result["missing"] = info.missing;
+  return result;
+}
+
+py::dict engine_usage(const std::string& name) {
+  ane::Runtime& runtime = engine_device(name).runtime();
+  const ane::Usage usage = runtime.usage();
+  py::dict result;
+  result["compiles"] = usage.compiles;
+  result["compile_budget"] = runtime.profile().compile_budget;
+  result["loads"] = usage.loads;
+  result["cache_hits"] = usage.cache_hits;
+  result["known"] = usage.known;
+  result["purges"] = usage.purges;
+  result["compile_seconds"] = usage.compile_seconds;
+  result["load_seconds"] = usage.load_seconds;
+  return result;
+}
+
+py::list verdicts(const std::string& name) {
+  std::vector<ane::Verdict> found;
+  {
+    const py::gil_scoped_release release;
+    found = ane::update_verdicts(engine_device(name).runtime());
+  }
+  py::list result;
+  for (const ane::Verdict& verdict : found) {
+    py::dict row;
+    row["strategy"] = ane::update_name(verdict.update);
+    row["eligible"] = verdict.eligible;
+    row["seconds"] = verdict.seconds;
+    row["reason"] = verdict.reason;
+    result.append(row);
+  }
+  return result;
+}
+
+py::dict simulator_counters(const std::string& profile) {
+  const sim::Counters counters = sim::counters(profile);
+  py::dict result;
+  result["compiles"] = counters.compiles;
+  result["loads"] = counters.loads;
+  result["evaluations"] = counters.evaluations;
+  result["loaded"] = counters.loaded;
+  result["models"] = counters.models;
+  result["surfaces"] = counters.surfaces;
+  result["directories"] = counters.directories;
+  return result;
+}
+
+}  // namespace
+
+void bind_engine(py::module_& m) {
+  m.def("engine_info", engine_info, py::arg("device"),
+        "Framework, chip, system, and what was found of the classes used.");
+  m.def("engine_usage", engine_usage, py::arg("device"), "Compiles, loads and cache hits of this process.");
+  m.def("update_verdicts", verdicts, py::arg("device"),
+        "Which weight update strategies have an effect here.");
+  m.def("simulator_counters", simulator_counters, py::arg("profile"), "What is alive in a simulated engine.");
+  m.def(
+      "simulator_restart", [](const std::string& profile) { sim::restart(profile); }, py::arg("profile"),
+      "Forgets a simulated engine's compile budget and compiled models.");
+  m.def(
+      "cache_directory", [] { return cache_directory().string(); },
+      "Where findings are kept between processes.");
+}
+
+}  // namespace orion

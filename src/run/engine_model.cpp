@@ -1,0 +1,323 @@
+#include "run/engine_model.h"
+
+#include "orion/error.h"
+#include "run/planes.h"
+
+#include <algorithm>
+#include <chrono>
+#include <numeric>
+#include <set>
+
+namespace orion {
+namespace {
+
+// Below what a process may compile (119) and hold loaded (128), the host's other programs aside.
+constexpr std::size_t most_programs = 112;
+
+using Ids = std::vector<std::int32_t>;
+
+std::set<std::string> weight_names(const Graph& graph) {
+  std::set<std::string> names;
+  for (const Node& node : graph.nodes())
+    if (node.is("weight")) names.insert(node.name);
+  return names;
+}
+
+std::set<std::string> engine_weight_names(const ModelConfig& config) {
+  std::set<std::string> names;
+  for (std::int64_t layer = 0; layer < config.layers; ++layer)
+    for (const SegmentKind kind : {SegmentKind::attention, SegmentKind::feed_forward})
+      names.merge(weight_names(segment(config, {kind, layer, decode_columns})));
+  return names;
+}
+
+std::set<std::string> host_weight_names(const ModelConfig& config) {
+  std::set<std::string> names = weight_names(embedding_segment(config, 1));
+  names.merge(weight_names(head_segment(config, 1)));
+  return names;
+}
+
+std::int64_t bucket_for(std::int64_t tokens) {
+  return *std::ranges::lower_bound(prefill_buckets(), tokens);
+}
+
+std::int64_t largest_bucket() {
+  return prefill_buckets().back();
+}
+
+// Columns without a token repeat the last one: numbers like any other, which no token sees.
+Ids filled(std::span<const std::int32_t> values, std::int64_t columns) {
+  Ids result(values.begin(), values.end());
+  result.resize(static_cast<std::size_t>(columns), values.back());
+  return result;
+}
+
+Ids counted(std::int64_t from, std::size_t count) {
+  Ids positions(count);
+  std::iota(positions.begin(), positions.end(), static_cast<std::int32_t>(from));
+  return positions;
+}
+
+// Binds every port of a program to the plane of its name, made if it is the first to use it. Layers hand x on
+// from one plane to another, so that no program reads what it writes.
+void connect(Program& program, TensorMap& planes, std::string_view x, std::string_view hidden) {
+  const auto plane = [&](const Port& port) {
+    const std::string_view name = port.name == "x" ? x : port.name == "hidden" ? hidden : port.name;
+    return planes.try_emplace(std::string(name), Tensor(port.type)).first->second;
+  };
+  for (const Port& port : program.inputs()) program.bind(port.name, plane(port));
+  for (const Port& port : program.outputs()) program.bind(port.name, plane(port));
+}
+
+constexpr std::string_view planes_of_x[] = {"x", "hidden"};
+
+}  // namespace
+
+EngineUse engine_use(std::string_view name) {
+  if (name == "engine") return EngineUse::prefill_and_decode;
+  if (name == "engine-prefill") return EngineUse::prefill;
+  fail("engine use '", name, "': engine or engine-prefill is needed");
+}
+
+// -- weights and programs -------------------------------------------------------------------------
+
+EngineModel::EngineModel(ModelConfig config, const WeightSource& weights, Device& engine, Device& host,
+                         EngineUse use)
+    : config_(std::move(config)), engine_(engine), host_(host), where_(engine.name()), rotary_(config_) {
+  if (use == EngineUse::prefill) {
+    where_ += str(" for prompts, ", host.name());
+    host_model_ = std::make_unique<LanguageModel>(config_, weights, DType::fp16, host);
+  }
+  load(weights);
+}
+
+void EngineModel::load(const WeightSource& weights) {
+  const std::set<std::string> on_engine = engine_weight_names(config_);
+  const std::set<std::string> on_host = host_weight_names(config_);
+  TensorMap engine_used;
+  TensorMap host_used;
+  for (const Port& wanted : model_weights(config_, DType::fp16)) {
+    parameters_ += wanted.type.shape.size();
+    const bool shared = host_model_ != nullptr && !on_engine.contains(wanted.name);
+    if (shared) continue;
+    const Tensor value = load_weight(weights, wanted);
+    if (on_engine.contains(wanted.name)) engine_used.emplace(wanted.name, value);
+    if (on_host.contains(wanted.name)) host_used.emplace(wanted.name, value);
+  }
+  engine_weights_ = engine_.load(engine_used);
+  host_weights_ = host_model_ != nullptr ? host_model_->weights() : host_.load(host_used);
+}
+
+double EngineModel::compile_seconds() const {
+  return compile_seconds_ + (host_model_ != nullptr ? host_model_->compile_seconds() : 0.0);
+}
+
+std::unique_ptr<Program> EngineModel::timed_compile(Device& device, const Graph& graph,
+                                                    const std::shared_ptr<DeviceWeights>& weights) {
+  const auto start = std::chrono::steady_clock::now();
+  std::unique_ptr<Program> program = device.compile(graph, weights);
+  compile_seconds_ =
+      compile_seconds_ + std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return program;
+}
+
+SegmentSet& EngineModel::segments(std::int64_t columns, bool decodes) {
+  const auto wanted = [&](const auto& set) { return set->columns == columns && set->decodes == decodes; };
+  const auto found = std::ranges::find_if(sets_, wanted);
+  if (found != sets_.end()) {
+    sets_.splice(sets_.begin(), sets_, found);
+    return *sets_.front();
+  }
+  const auto programs = 2 * static_cast<std::size_t>(config_.layers);
+  while (!sets_.empty() && (sets_.size() + 1) * programs > most_programs) sets_.pop_back();
+  sets_.push_front(compiled(columns, decodes));
+  return *sets_.front();
+}
+
+std::unique_ptr<SegmentSet> EngineModel::compiled(std::int64_t columns, bool decodes) {
+  auto set = std::make_unique<SegmentSet>();
+  set->columns = columns;
+  set->decodes = decodes;
+  const auto add = [&](std::vector<std::unique_ptr<Program>>& programs, SegmentKind kind, std::int64_t layer,
+                       std::size_t from) {
+    const Graph graph = segment(config_, {kind, layer, columns});
+    programs.push_back(timed_compile(engine_, graph, engine_weights_));
+    connect(*programs.back(), set->planes, planes_of_x[from], planes_of_x[1 - from]);
+  };
+  for (std::int64_t layer = 0; layer < config_.layers; ++layer) {
+    const std::size_t from = decodes ? static_cast<std::size_t>(layer % 2) : 0;
+    add(set->before, decodes ? SegmentKind::projection : SegmentKind::attention, layer, from);
+    add(set->after, decodes ? SegmentKind::output : SegmentKind::feed_forward, layer, decodes ? from : 1);
+  }
+  set->embedding = timed_compile(host_, embedding_segment(config_, columns), host_weights_);
+  set->embedding->bind("x", set->planes.at("x"));
+  return set;
+}
+
+Program& EngineModel::cache_step(const CacheStepShape& shape) {
+  std::unique_ptr<Program>& program = cache_steps_[shape];
+  if (!program) program = timed_compile(host_, cache_step_segment(config_, shape), host_.load({}));
+  return *program;
+}
+
+Program& EngineModel::head(std::int64_t batch) {
+  std::unique_ptr<Program>& program = heads_[batch];
+  if (!program) program = timed_compile(host_, head_segment(config_, batch), host_weights_);
+  return *program;
+}
+
+// -- columns --------------------------------------------------------------------------------------
+
+void EngineModel::embed(SegmentSet& set, std::span<const std::int32_t> ids,
+                        std::span<const std::int32_t> positions) {
+  Ids places = filled(positions, set.columns);
+  const auto last = static_cast<std::int32_t>(config_.context - 1);
+  for (std::int32_t& place : places) place = std::min(place, last);
+  set.embedding->bind("ids", Tensor::from_ints(filled(ids, set.columns)));
+  set.embedding->bind("positions", Tensor::from_ints(places));
+  set.embedding->run();
+  if (!rotary_.empty()) rotary_.write(places, set.planes.at("cos"), set.planes.at("sin"));
+}
+
+// Reads one text from its start; caches, if any are given, get its keys and values. What follows is in x.
+const Tensor& EngineModel::prefill(std::span<const std::int32_t> ids, std::span<const Tensor> caches) {
+  const auto tokens = static_cast<std::int64_t>(ids.size());
+  SegmentSet& set = segments(bucket_for(tokens), false);
+  embed(set, ids, counted(0, ids.size()));
+  for (std::size_t layer = 0; layer < set.before.size(); ++layer) {
+    set.before[layer]->run();
+    if (!caches.empty()) {
+      store_columns(set.planes.at("k"), tokens, caches[2 * layer], 0);
+      store_columns(set.planes.at("v"), tokens, caches[2 * layer + 1], 0);
+    }
+    set.after[layer]->run();
+  }
+  return set.planes.at("x");
+}
+
+// Reads B T tokens at once, column b T + t being token t of sequence b; at most decode_columns.
+const Tensor& EngineModel::decode(const CacheStep& step) {
+  SegmentSet& set = segments(decode_columns, true);
+  const Shape& ids = step.ids.shape();
+  Ids positions;
+  for (const std::int32_t first : step.positions.as<std::int32_t>())
+    std::ranges::copy(counted(first, static_cast<std::size_t>(ids[1])), std::back_inserter(positions));
+  embed(set, step.ids.as<std::int32_t>(), positions);
+  CacheStepShape shape{.batch = ids[0], .tokens = ids[1], .rows = step.caches.front().shape()[2]};
+  for (std::size_t layer = 0; layer < set.before.size(); ++layer) {
+    set.before[layer]->run();
+    if (config_.scale_scores_by_layer) shape.layer = static_cast<std::int64_t>(layer);
+    Program& attention = cache_step(shape);
+    for (const std::string_view plane : {"q", "k", "v", "attended"})
+      attention.bind(plane, set.planes.find(plane)->second);
+    attention.bind("position", unowned(step.positions));
+    attention.bind("k_cache", unowned(step.caches[2 * layer]));
+    attention.bind("v_cache", unowned(step.caches[2 * layer + 1]));
+    attention.run();
+    set.after[layer]->run();
+  }
+  return set.planes.find(planes_of_x[set.before.size() % 2])->second;
+}
+
+// Reads tokens of one sequence piece by piece, the first by prefill if the text starts here.
+void EngineModel::read(std::span<const std::int32_t> ids, std::int64_t position,
+                       std::span<const Tensor> caches, const Receive& receive) {
+  while (!ids.empty()) {
+    const bool starts = position == 0;
+    const std::int64_t most = starts ? largest_bucket() : decode_columns;
+    const std::int64_t count = std::min(static_cast<std::int64_t>(ids.size()), most);
+    const auto piece = ids.first(static_cast<std::size_t>(count));
+    const Ids first = {static_cast<std::int32_t>(position)};
+    receive(starts ? prefill(piece, caches)
+                   : decode({.ids = Tensor::from_ints(piece).reshaped({1, count}),
+                             .positions = Tensor::from_ints(first),
+                             .caches = caches,
+                             .logits = {}}),
+            count);
+    ids = ids.subspan(static_cast<std::size_t>(count));
+    position += count;
+  }
+}
+
+// rows (B, C) -> logits (B, V)
+void EngineModel::predict(const Tensor& rows, const Tensor& logits) {
+  Program& program = head(rows.shape()[0]);
+  program.bind("x", unowned(rows));
+  program.bind("logits", unowned(logits));
+  program.run();
+}
+
+// -- what is asked --------------------------------------------------------------------------------
+
+Tensor EngineModel::logits(std::span<const std::int32_t> ids) {
+  check_ids(ids, "logits");
+  const auto tokens = static_cast<std::int64_t>(ids.size());
+  if (host_model_ != nullptr && tokens > largest_bucket()) return host_model_->logits(ids);
+  const std::lock_guard lock(turn_);
+  std::vector<Tensor> caches;
+  if (tokens > largest_bucket())
+    for (std::int64_t i = 0; i < 2 * config_.layers; ++i)
+      caches.emplace_back(cache_type(config_, 1, tokens, DType::fp16));
+  const Tensor result({DType::fp32, {tokens, config_.vocab}});
+  std::byte* next = result.data();
+  read(ids, 0, caches, [&](const Tensor& x, std::int64_t count) {
+    const Tensor part = Tensor::view({DType::fp32, {count, config_.vocab}}, next);
+    predict(rows_of(x, 0, count), part);
+    next += part.bytes();
+  });
+  return result;
+}
+
+void EngineModel::extend(const CacheStep& step) {
+  const std::lock_guard lock(turn_);
+  if (step.ids.shape()[0] == 1 && step.ids.shape()[1] > 1)
+    extend_one(step);
+  else if (host_model_ != nullptr)
+    host_model_->extend(step);
+  else
+    extend_batch(step);
+}
+
+void EngineModel::extend_one(const CacheStep& step) {
+  const std::int32_t position = step.positions.as<std::int32_t>()[0];
+  const auto ids = step.ids.as<std::int32_t>();
+  const auto piece = std::min(ids.size(), static_cast<std::size_t>(largest_bucket()));
+  if (host_model_ != nullptr && (position > 0 || piece < ids.size())) {
+    if (position > 0) return host_model_->extend(step);
+    prefill(ids.first(piece), step.caches);
+    const auto rest = ids.subspan(piece);
+    const Ids first = {static_cast<std::int32_t>(piece)};
+    return host_model_->extend(
+        {.ids = Tensor::from_ints(rest).reshaped({1, static_cast<std::int64_t>(rest.size())}),
+         .positions = Tensor::from_ints(first),
+         .caches = step.caches,
+         .logits = step.logits});
+  }
+  Tensor last;
+  read(ids, position, step.caches,
+       [&](const Tensor& x, std::int64_t count) { last = rows_of(x, count - 1, 1); });
+  predict(last, step.logits);
+}
+
+// One token of each sequence, as many sequences at once as there are columns.
+void EngineModel::extend_batch(const CacheStep& step) {
+  const Shape& ids = step.ids.shape();
+  if (ids[1] != 1)
+    fail("extend: ", ids[1], " tokens in each of ", ids[0], " sequences; read long texts one by one");
+  const auto share = [](const Tensor& values, std::int64_t begin, std::int64_t count) {
+    return Tensor::from_ints(
+        values.as<std::int32_t>().subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(count)));
+  };
+  for (std::int64_t begin = 0; begin < ids[0]; begin += decode_columns) {
+    const std::int64_t count = std::min(decode_columns, ids[0] - begin);
+    std::vector<Tensor> caches;
+    for (const Tensor& cache : step.caches) caches.push_back(first_axis(cache, begin, count));
+    const Tensor& x = decode({.ids = share(step.ids, begin, count).reshaped({count, 1}),
+                              .positions = share(step.positions, begin, count),
+                              .caches = caches,
+                              .logits = {}});
+    predict(rows_of(x, 0, count), first_axis(step.logits, begin, count));
+  }
+}
+
+}  // namespace orion

@@ -1,0 +1,78 @@
+// A language model in segments: layers on the engine; embedding, attention over the cache and head on the
+// host.
+#pragma once
+
+#include "orion/segments.h"
+
+namespace orion {
+
+/// What the engine does; the host does the rest.
+enum class EngineUse : std::uint8_t { prefill_and_decode, prefill };
+/// "engine" or "engine-prefill"; Error listing both for any other name.
+EngineUse engine_use(std::string_view name);
+
+/// The segments of every layer for one number of columns, with the memory between them.
+struct SegmentSet {
+  std::int64_t columns = 0;
+  bool decodes = false;
+  std::vector<std::unique_ptr<Program>> before;  // attention, or projection
+  std::vector<std::unique_ptr<Program>> after;   // feed_forward, or output
+  std::unique_ptr<Program> embedding;            // on the host
+  TensorMap planes;                              // x, hidden, q, k, v, attended, cos, sin: (1, n, 1, S)
+};
+
+/// fp16 throughout. Prompts are read in the smallest bucket that holds them, what goes beyond the largest and
+/// every token that follows in columns of the decode segments: a column for each sequence of a batch, or for
+/// each token of one sequence.
+class EngineModel final : public TextModel {
+ public:
+  /// Takes every weight once. With `prefill`, `host` runs the whole model for all but the prompt.
+  EngineModel(ModelConfig config, const WeightSource& weights, Device& engine, Device& host, EngineUse use);
+
+  const ModelConfig& config() const override { return config_; }
+  DType dtype() const override { return DType::fp16; }
+  /// "sim:macos26", or "sim:macos26 for prompts, cpu".
+  std::string_view device() const override { return where_; }
+  std::int64_t parameters() const override { return parameters_; }
+  double compile_seconds() const override;
+  Tensor logits(std::span<const std::int32_t> ids) override;
+  void extend(const CacheStep& step) override;
+
+ private:
+  // Column j of x follows from what was read; the first `count` columns are tokens.
+  using Receive = std::function<void(const Tensor& x, std::int64_t count)>;
+
+  void load(const WeightSource& weights);
+  SegmentSet& segments(std::int64_t columns, bool decodes);
+  std::unique_ptr<SegmentSet> compiled(std::int64_t columns, bool decodes);
+  std::unique_ptr<Program> timed_compile(Device& device, const Graph& graph,
+                                         const std::shared_ptr<DeviceWeights>& weights);
+  Program& cache_step(const CacheStepShape& shape);
+  Program& head(std::int64_t batch);
+
+  void embed(SegmentSet& set, std::span<const std::int32_t> ids, std::span<const std::int32_t> positions);
+  const Tensor& prefill(std::span<const std::int32_t> ids, std::span<const Tensor> caches);
+  const Tensor& decode(const CacheStep& step);
+  void read(std::span<const std::int32_t> ids, std::int64_t position, std::span<const Tensor> caches,
+            const Receive& receive);
+  void predict(const Tensor& rows, const Tensor& logits);
+  void extend_one(const CacheStep& step);
+  void extend_batch(const CacheStep& step);
+
+  ModelConfig config_;
+  Device& engine_;
+  Device& host_;
+  std::string where_;
+  std::int64_t parameters_ = 0;
+  RotaryTable rotary_;
+  std::shared_ptr<DeviceWeights> engine_weights_;
+  std::shared_ptr<DeviceWeights> host_weights_;
+  std::unique_ptr<LanguageModel> host_model_;    // decodes, if the engine does not
+  std::list<std::unique_ptr<SegmentSet>> sets_;  // most recently used first
+  std::map<CacheStepShape, std::unique_ptr<Program>> cache_steps_;
+  std::map<std::int64_t, std::unique_ptr<Program>> heads_;
+  std::mutex turn_;
+  std::atomic<double> compile_seconds_ = 0.0;
+};
+
+}  // namespace orion

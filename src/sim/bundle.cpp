@@ -1,0 +1,76 @@
+#include "sim/bundle.h"
+
+#include "base/file.h"
+#include "base/sha256.h"
+#include "orion/error.h"
+#include "orion/mil.h"
+
+#include <algorithm>
+#include <array>
+#include <fstream>
+
+namespace orion::sim {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::string_view model_path = "@model_path/";
+constexpr std::string_view network_file = "net.plist";  // what saveModelFiles calls the text
+
+std::string weights_hash(std::span<const ane::WeightFileData> files) {
+  std::vector<const ane::WeightFileData*> sorted;
+  for (const ane::WeightFileData& file : files) sorted.push_back(&file);
+  std::ranges::sort(sorted, {}, &ane::WeightFileData::path);
+  Sha256 hash;
+  hash.update(std::array<std::byte, 4>{});
+  for (const ane::WeightFileData* file : sorted) hash.update(file->bytes);
+  return hash.hex();
+}
+
+}  // namespace
+
+std::string identity_of(std::string_view text, std::span<const ane::WeightFileData> files) {
+  return str(sha256_hex(text), '_', weights_hash(files), '_', sha256_hex(""));
+}
+
+ane::Status Bundle::open(const fs::path& root, std::string_view text,
+                         std::span<const ane::WeightFileData> files, std::shared_ptr<Process> process,
+                         bool hash_files, std::unique_ptr<Bundle>& bundle) {
+  std::unique_ptr<Bundle> opened(new Bundle(std::move(process)));
+  opened->identity_ = identity_of(text, files);
+  ane::Status status = ane::Staging::open(root / opened->identity_, text, files, opened->staging_);
+  if (!status.ok()) return status;
+  opened->process_->add_directory(opened->directory());
+  opened->weight_files_ = static_cast<std::int64_t>(files.size());
+  for (const ane::WeightFileData& file : files)
+    if (hash_files) opened->hashes_[file.path.substr(model_path.size())] = sha256_hex(file.bytes);
+  const fs::path network = opened->directory() / network_file;
+  if (!(std::ofstream(network, std::ios::binary) << text).flush())
+    return {ane::Status::Kind::refused, "stage", "file system", 0,
+            str(network.string(), ": cannot be written")};
+  bundle = std::move(opened);
+  return {};
+}
+
+Bundle::~Bundle() {
+  if (staging_) process_->remove_directory(directory());
+}
+
+std::string Bundle::text() const {
+  return read_file(directory() / mil::model_file);
+}
+
+std::string Bundle::tampered() const {
+  for (const auto& [path, hash] : hashes_) {
+    const fs::path file = directory() / path;
+    if (fs::is_symlink(file) || sha256_hex(read_file(file)) != hash) return path;
+  }
+  return "";
+}
+
+void Bundle::remove() const {
+  std::error_code ignored;  // what cannot be removed stays in the temporary directory
+  fs::remove_all(directory(), ignored);
+}
+
+}  // namespace orion::sim

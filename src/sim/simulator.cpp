@@ -1,0 +1,91 @@
+#include "sim/simulator.h"
+
+#include "orion/error.h"
+#include "sim/model.h"
+
+#include <unistd.h>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+
+namespace orion::sim {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Of this process alone: what others do to their files is no concern of programs here. Gone when it ends.
+class OwnDirectory {
+ public:
+  OwnDirectory() : owner_(::getpid()) {
+    std::string name = (fs::temp_directory_path() / "orion-sim-XXXXXX").string();
+    if (::mkdtemp(name.data()) == nullptr) fail(name, ": cannot make a directory: ", std::strerror(errno));
+    path_ = name;
+  }
+  ~OwnDirectory() {
+    std::error_code ignored;  // what cannot be removed stays in the temporary directory
+    if (owner_ == ::getpid()) fs::remove_all(path_, ignored);
+  }
+  OwnDirectory(const OwnDirectory&) = delete;
+  OwnDirectory& operator=(const OwnDirectory&) = delete;
+
+  const fs::path& path() const { return path_; }
+
+ private:
+  ::pid_t owner_;  // a forked child must leave it alone
+  fs::path path_;
+};
+
+fs::path own_directory(std::string_view profile) {
+  static const OwnDirectory directory;
+  return directory.path() / fs::path(profile).filename();
+}
+
+class SimEngine : public ane::Engine {
+ public:
+  SimEngine(const ane::Profile& profile, fs::path staging)
+      : profile_(profile), staging_(std::move(staging)), process_(Process::of(profile.name)) {}
+
+  ane::EngineInfo info() override {
+    return {.framework = "simulator",
+            .chip = profile_.name,
+            .os_build = "simulated",
+            .on_disk = false,
+            .found = {},
+            .missing = {}};
+  }
+
+  ane::Status create_surface(std::size_t bytes, std::unique_ptr<ane::Surface>& surface) override {
+    surface = std::make_unique<SimSurface>(bytes, process_);
+    return {};
+  }
+
+  ane::Status create_model(std::string_view text, std::span<const ane::WeightFileData> files,
+                           std::unique_ptr<ane::Model>& model) override {
+    std::unique_ptr<Bundle> bundle;
+    ane::Status status =
+        Bundle::open(staging_, text, files, process_, profile_.has("one-weight-file"), bundle);
+    if (status.ok()) model = std::make_unique<SimModel>(profile_, process_, std::move(bundle));
+    return status;
+  }
+
+ private:
+  ane::Profile profile_;
+  fs::path staging_;
+  std::shared_ptr<Process> process_;
+};
+
+}  // namespace
+
+std::unique_ptr<ane::Engine> open_simulator(const ane::Profile& profile, const fs::path& staging) {
+  return std::make_unique<SimEngine>(profile, staging.empty() ? own_directory(profile.name) : staging);
+}
+
+Counters counters(std::string_view profile) {
+  return Process::of(profile)->counters();
+}
+
+void restart(std::string_view profile) {
+  Process::of(profile)->restart();
+}
+
+}  // namespace orion::sim

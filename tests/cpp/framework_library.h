@@ -1,0 +1,56 @@
+// The simulated framework: its controls, and engines over it.
+#pragma once
+
+#include "engine_sample.h"
+#include "framework/controls.h"
+
+#include <dlfcn.h>
+
+namespace orion::test {
+
+struct FrameworkLibrary {
+  decltype(&orion_sim_live_objects) live_objects;
+  decltype(&orion_sim_plan_fault) plan_fault;
+  decltype(&orion_sim_forget_faults) forget_faults;
+  decltype(&orion_sim_hanging) hanging;
+  decltype(&orion_sim_release_hanging) release_hanging;
+  decltype(&orion_sim_counters) counters;
+  decltype(&orion_sim_restart) restart;
+};
+
+inline const FrameworkLibrary& framework_library() {
+  static const FrameworkLibrary library = [] {
+    void* handle = ::dlopen(ORION_SIMULATED_FRAMEWORK, RTLD_NOW | RTLD_GLOBAL);
+    REQUIRE_MESSAGE(handle != nullptr, ::dlerror());
+    const auto find = [&]<class Function>(Function& function, const char* name) {
+      function = reinterpret_cast<Function>(::dlsym(handle, name));
+      INFO(name);
+      REQUIRE((function != nullptr));
+    };
+    FrameworkLibrary found{};
+    find(found.live_objects, "orion_sim_live_objects");
+    find(found.plan_fault, "orion_sim_plan_fault");
+    find(found.forget_faults, "orion_sim_forget_faults");
+    find(found.hanging, "orion_sim_hanging");
+    find(found.release_hanging, "orion_sim_release_hanging");
+    find(found.counters, "orion_sim_counters");
+    find(found.restart, "orion_sim_restart");
+    return found;
+  }();
+  return library;
+}
+
+/// The framework's runtime; which hardware is simulated is read from ORION_SIM_PROFILE.
+inline std::unique_ptr<ane::Engine> open_over_simulator(const std::string&) {
+  std::unique_ptr<ane::Engine> engine;
+  require_ok(ane::open_framework(ORION_SIMULATED_FRAMEWORK, engine));
+  return engine;
+}
+
+inline sim::Counters library_counters(const std::string& profile) {
+  sim::Counters counters;
+  framework_library().counters(profile.c_str(), &counters);
+  return counters;
+}
+
+}  // namespace orion::test

@@ -1,0 +1,123 @@
+#include "ane/staging.h"
+#include "base/file.h"
+
+#include <doctest/doctest.h>
+
+#include <sys/resource.h>
+#include <csignal>
+#include <random>
+#include <thread>
+
+using namespace orion;
+using ane::Staging;
+using ane::Status;
+
+namespace fs = std::filesystem;
+
+namespace {
+
+fs::path fresh_path() {
+  return fs::temp_directory_path() / ("orion-staging-" + std::to_string(std::random_device{}()));
+}
+
+std::unique_ptr<Staging> staged(const fs::path& directory, std::string_view weights) {
+  const ane::WeightFileData file{"@model_path/weights/weight.bin", std::as_bytes(std::span(weights))};
+  std::unique_ptr<Staging> staging;
+  const Status status = Staging::open(directory, "text", {&file, 1}, staging);
+  INFO(status.message());
+  REQUIRE(status.ok());
+  return staging;
+}
+
+// Files of the process grow to at most this many bytes.
+class DiskFull {
+ public:
+  explicit DiskFull(rlim_t bytes) : handler_(std::signal(SIGXFSZ, SIG_IGN)) {
+    REQUIRE(::getrlimit(RLIMIT_FSIZE, &before_) == 0);
+    const rlimit limit{bytes, before_.rlim_max};
+    REQUIRE(::setrlimit(RLIMIT_FSIZE, &limit) == 0);
+  }
+  ~DiskFull() {
+    ::setrlimit(RLIMIT_FSIZE, &before_);
+    std::signal(SIGXFSZ, handler_);
+  }
+  DiskFull(const DiskFull&) = delete;
+  DiskFull& operator=(const DiskFull&) = delete;
+
+ private:
+  rlimit before_{};
+  void (*handler_)(int);
+};
+
+}  // namespace
+
+TEST_CASE("staging: the files are there until the last sibling goes") {
+  const fs::path directory = fresh_path();
+  std::unique_ptr<Staging> first = staged(directory, "weights");
+  std::unique_ptr<Staging> second = staged(directory, "weights");
+  CHECK(read_file(directory / "model.mil") == "text");
+  CHECK(read_file(directory / "weights" / "weight.bin") == "weights");
+  first.reset();
+  CHECK(read_file(directory / "weights" / "weight.bin") == "weights");
+  second.reset();
+  CHECK_FALSE(fs::exists(directory));
+}
+
+TEST_CASE("staging: a directory that was removed and made again belongs to the new one") {
+  const fs::path directory = fresh_path();
+  std::unique_ptr<Staging> old = staged(directory, "old");
+  fs::remove_all(directory);
+  const std::unique_ptr<Staging> next = staged(directory, "next");
+  old.reset();
+  CHECK(read_file(directory / "weights" / "weight.bin") == "next");
+}
+
+TEST_CASE("staging: siblings come and go on many threads") {
+  const fs::path directory = fresh_path();
+  std::vector<std::thread> threads;
+  std::atomic<int> wrong = 0;
+  for (int t = 0; t < 4; ++t)
+    threads.emplace_back([&] {
+      const std::string weights = "weights";
+      const ane::WeightFileData file{"@model_path/weights/weight.bin", std::as_bytes(std::span(weights))};
+      for (int i = 0; i < 25; ++i) {
+        std::unique_ptr<Staging> staging;
+        const bool opened = Staging::open(directory, "text", {&file, 1}, staging).ok();
+        if (!opened || read_file(directory / "weights" / "weight.bin") != weights) ++wrong;
+      }
+    });
+  for (std::thread& thread : threads) thread.join();
+  CHECK(wrong == 0);
+  CHECK_FALSE(fs::exists(directory));
+}
+
+TEST_CASE("staging: a path outside the directory is refused, and nothing is left") {
+  for (const char* path : {"weight.bin", "@model_path/", "@model_path/../weight.bin",
+                           "@model_path//etc/weight.bin", "/etc/weight.bin"}) {
+    CAPTURE(std::string(path));
+    const fs::path directory = fresh_path();
+    const ane::WeightFileData file{path, {}};
+    std::unique_ptr<Staging> staging;
+    const Status status = Staging::open(directory, "text", {&file, 1}, staging);
+    CHECK(status.kind == Status::Kind::refused);
+    CHECK(status.call == "stage");
+    CHECK(status.text.find(path) != std::string::npos);
+    CHECK(staging == nullptr);
+    CHECK_FALSE(fs::exists(directory));
+  }
+}
+
+TEST_CASE("staging: a full disk is named, and nothing is left") {
+  const fs::path directory = fresh_path();
+  const std::string weights(100000, 'w');
+  const ane::WeightFileData file{"@model_path/weights/weight.bin", std::as_bytes(std::span(weights))};
+  std::unique_ptr<Staging> staging;
+  Status status;
+  {
+    const DiskFull full(4096);
+    status = Staging::open(directory, "text", {&file, 1}, staging);
+  }
+  CHECK(status.kind == Status::Kind::refused);
+  CHECK(status.text.find("weight.bin: cannot write") != std::string::npos);
+  CHECK_FALSE(fs::exists(directory));
+}

@@ -1,0 +1,221 @@
+// _ANEInMemoryModel and its descriptor, request and inner model, over a model of the simulator.
+#include "framework/objects.h"
+#include "framework/simulator.h"
+
+#include <vector>
+
+namespace orion::framework {
+
+NSString* to_ns(const std::string& text) {
+  return [NSString stringWithUTF8String:text.c_str()];
+}
+
+bool proceed(const char* call, NSError** error) {
+  switch (next_fault(call)) {
+    case Fault::none:
+      return true;
+    case Fault::nothing:
+      return false;
+    case Fault::fail:
+      return answer({ane::Status::Kind::refused, call, "orion.planned", 7, "a planned failure"}, error);
+    case Fault::raise:
+      [NSException raise:@"OrionPlanned" format:@"a planned exception"];
+  }
+  return false;
+}
+
+ane::Engine& engine() {
+  std::string reason;
+  ane::Engine* found = simulated_engine([NSTemporaryDirectory() UTF8String], reason);
+  if (found == nullptr) [NSException raise:@"OrionSimulator" format:@"%s", reason.c_str()];
+  return *found;
+}
+
+BOOL answer(const ane::Status& status, NSError** error) {
+  if (status.ok()) return YES;
+  if (status.kind == ane::Status::Kind::raised)
+    [NSException raise:NSInternalInconsistencyException format:@"%s", status.text.c_str()];
+  NSDictionary* words = @{NSLocalizedDescriptionKey : to_ns(status.text)};
+  if (error != nullptr)
+    *error = [NSError errorWithDomain:to_ns(status.domain) code:status.code userInfo:words];
+  return NO;
+}
+
+namespace {
+
+std::span<const std::byte> bytes_of(NSData* data) {
+  return {static_cast<const std::byte*>([data bytes]), [data length]};
+}
+
+std::vector<ane::WeightFileData> files_of(NSDictionary* weights) {
+  std::vector<ane::WeightFileData> files;
+  for (NSString* path in [[weights allKeys] sortedArrayUsingSelector:@selector(compare:)])
+    files.push_back({[path UTF8String], bytes_of([[weights objectForKey:path] objectForKey:@"data"])});
+  return files;
+}
+
+using Memories = std::vector<Memory*>;
+
+// By the symbol index that the request gives each.
+Memories memories_of(NSArray* objects, NSArray* indices) {
+  Memories memories([objects count], nullptr);
+  for (NSUInteger i = 0; i < [objects count]; ++i) {
+    const NSUInteger index = [[indices objectAtIndex:i] unsignedIntegerValue];
+    if (index >= memories.size()) [NSException raise:NSRangeException format:@"no symbol %lu", index];
+    memories[index] = static_cast<_ANEIOSurfaceObject*>([objects objectAtIndex:i])->surface_->memory_.get();
+  }
+  return memories;
+}
+
+std::vector<ane::Surface*> simulated(const Memories& memories) {
+  std::vector<ane::Surface*> surfaces;
+  for (const Memory* memory : memories) surfaces.push_back(&memory->simulated());
+  return surfaces;
+}
+
+}  // namespace
+}  // namespace orion::framework
+
+using namespace orion::framework;
+
+@implementation _ANEInMemoryModelDescriptor
++ (id)modelWithMILText:(NSData*)text weights:(NSDictionary*)weights optionsPlist:(NSData*)plist {
+  if (!proceed("descriptor")) return nil;
+  if (weights == nil || plist != nil)
+    [NSException raise:NSInvalidArgumentException format:@"a dictionary of weights and no plist, please"];
+  _ANEInMemoryModelDescriptor* descriptor = [[[self alloc] init] autorelease];
+  descriptor->text_ = [text copy];
+  descriptor->weights_ = [weights copy];
+  return descriptor;
+}
+- (void)dealloc {
+  [text_ release];
+  [weights_ release];
+  [super dealloc];
+}
+@end
+
+@implementation _ANERequest
++ (id)requestWithInputs:(NSArray*)inputs
+           inputIndices:(NSArray*)inputIndices
+                outputs:(NSArray*)outputs
+          outputIndices:(NSArray*)outputIndices
+          weightsBuffer:(id)weightsBuffer
+              perfStats:(NSArray*)perfStats
+         procedureIndex:(NSNumber*)procedureIndex {
+  if (!proceed("request")) return nil;
+  if ([inputs count] != [inputIndices count] || [outputs count] != [outputIndices count] ||
+      weightsBuffer != nil || perfStats != nil || [procedureIndex intValue] != 0)
+    return nil;
+  _ANERequest* request = [[[self alloc] init] autorelease];
+  request->inputs_ = [inputs copy];
+  request->inputIndices_ = [inputIndices copy];
+  request->outputs_ = [outputs copy];
+  request->outputIndices_ = [outputIndices copy];
+  return request;
+}
+- (void)dealloc {
+  [inputs_ release];
+  [inputIndices_ release];
+  [outputs_ release];
+  [outputIndices_ release];
+  [super dealloc];
+}
+@end
+
+@implementation _ANEModel
+- (NSDictionary*)modelAttributes {
+  return attributes_;
+}
+- (void)dealloc {
+  [attributes_ release];
+  [super dealloc];
+}
+@end
+
+@implementation _ANEInMemoryModel
++ (id)inMemoryModelWithDescriptor:(_ANEInMemoryModelDescriptor*)descriptor {
+  if (!proceed("model")) return nil;
+  _ANEInMemoryModel* model = [[[self alloc] init] autorelease];
+  const std::span<const std::byte> text = bytes_of(descriptor->text_);
+  const std::vector<orion::ane::WeightFileData> files = files_of(descriptor->weights_);
+  NSError* error = nil;
+  const orion::ane::Status made = engine().create_model(
+      {reinterpret_cast<const char*>(text.data()), text.size()}, files, model->simulated_);
+  if (!answer(made, &error)) return nil;
+  model->descriptor_ = [descriptor retain];
+  return model;
+}
+- (void)dealloc {
+  [descriptor_ release];
+  [inner_ release];
+  [super dealloc];
+}
+- (NSString*)hexStringIdentifier {
+  return proceed("identifier") ? to_ns(simulated_->identifier()) : nil;
+}
+- (BOOL)compiledModelExists {
+  return proceed("exists") && simulated_->compiled_exists();
+}
+- (void)purgeCompiledModel {
+  if (proceed("purge")) answer(simulated_->purge(), nullptr);
+}
+- (BOOL)compileWithQoS:(unsigned int)qos options:(NSDictionary*)options error:(NSError**)error {
+  if (!proceed("compile", error)) return NO;
+  if (options == nil) [NSException raise:NSInvalidArgumentException format:@"options are nil"];
+  return answer(simulated_->compile(), error);
+}
+- (BOOL)loadWithQoS:(unsigned int)qos options:(NSDictionary*)options error:(NSError**)error {
+  if (!proceed("load", error)) return NO;
+  if (options == nil) [NSException raise:NSInvalidArgumentException format:@"options are nil"];
+  return answer(simulated_->load(), error);
+}
+- (BOOL)unloadWithQoS:(unsigned int)qos error:(NSError**)error {
+  if (!proceed("unload", error)) return NO;
+  return answer(simulated_->unload(), error);
+}
+- (BOOL)evaluateWithQoS:(unsigned int)qos
+                options:(NSDictionary*)options
+                request:(_ANERequest*)request
+                  error:(NSError**)error {
+  if (!proceed("evaluate", error)) return NO;
+  const Memories inputs = memories_of(request->inputs_, request->inputIndices_);
+  const Memories outputs = memories_of(request->outputs_, request->outputIndices_);
+  if (!answer(simulated_->bind(simulated(inputs), simulated(outputs)), error)) return NO;
+  for (Memory* memory : inputs) memory->send();
+  const orion::ane::Status evaluated = simulated_->evaluate();
+  for (Memory* memory : outputs) memory->receive();
+  return answer(evaluated, error);
+}
+- (NSDictionary*)modelAttributes {
+  if (!proceed("attributes")) return nil;
+  if (attributes_raise())
+    [NSException raise:NSInvalidArgumentException format:@"-externConstants: unrecognized selector"];
+  return [[self model] modelAttributes];
+}
+- (_ANEModel*)model {
+  orion::ane::Layout layout;
+  if (inner_ == nil && simulated_->layout(layout).ok()) {
+    inner_ = [[_ANEModel alloc] init];
+    inner_->attributes_ = [attributes_of(layout) retain];
+  }
+  return inner_;
+}
+- (void)setDescriptor:(_ANEInMemoryModelDescriptor*)descriptor {
+  [descriptor retain];
+  [descriptor_ release];
+  descriptor_ = descriptor;
+}
+@end
+
+@implementation _ANEDeviceInfo
++ (BOOL)hasANE {
+  return YES;
+}
++ (NSString*)aneArchitectureType {
+  return to_ns(engine().info().chip);
+}
++ (NSString*)buildVersion {
+  return to_ns(engine().info().os_build);
+}
+@end
