@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from orion_ane._core import Error
+from orion_ane.placement import DECODES, POLICIES
 from orion_ane.text import require_unicode
 
 
@@ -54,7 +55,13 @@ def add_generate_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--seed", type=_integer(0), metavar="S", help="same seed, same text; default: a new one")
     add("--stop", action="append", default=[], metavar="TEXT", help="end before TEXT; repeatable")
-    add("--device", choices=("auto", "cpu"), default="auto")
+    add("--device", default="auto", help="auto, cpu, ane, or a simulated engine: sim:PROFILE")
+    add(
+        "--policy",
+        choices=POLICIES,
+        help="what to do without an engine; default: require one named",
+    )
+    add("--decode", choices=DECODES, default="engine", help="cpu: only the prompt on the engine")
     add("--dtype", choices=("fp16", "fp32"), help="of the weights; default: as in the model")
     add("--threads", type=_integer(1), metavar="N", help="default: one per core")
     add("--json", action="store_true", help="print one JSON object when done")
@@ -73,7 +80,7 @@ def generate(options: argparse.Namespace) -> None:
         options.seed = secrets.randbits(31)
     chosen = {
         key: value
-        for key in ("device", "dtype", "threads")
+        for key in ("device", "dtype", "threads", "policy", "decode")
         if (value := getattr(options, key)) is not None
     }
     model = orion_ane.load(options.model, **chosen)
@@ -141,6 +148,8 @@ def _as_json(model: Any, options: argparse.Namespace, pieces: list[Any]) -> dict
         "decode_tokens": stats.decode_tokens,
         "decode_seconds": stats.decode_seconds,
         "load_seconds": stats.load_seconds,
+        "compile_seconds": model.compile_seconds,
+        "why_not_engine": model.why_not_engine,
         "peak_memory_bytes": _peak_memory(),
     }
 
@@ -148,8 +157,11 @@ def _as_json(model: Any, options: argparse.Namespace, pieces: list[Any]) -> dict
 def _statistics(model: Any, options: argparse.Namespace) -> str:
     stats = model.last_stats
     seed = f", seed {options.seed}" if options.temperature > 0 else ""
+    why = f" (not on the engine: {model.why_not_engine})" if options.policy == "prefer" else ""
+    where = f"{model.device}{why if model.why_not_engine else ''} {model.dtype}{seed}"
+    compiled = f"compile {model.compile_seconds:.2f} s | " if not model.why_not_engine else ""
     return (
-        f"{model.device} {model.dtype}{seed} | "
+        f"{where} | {compiled}"
         f"prompt {_rate(stats.prompt_tokens, stats.prompt_seconds)} | "
         f"decode {_rate(stats.decode_tokens, stats.decode_seconds)} | "
         f"peak memory {_peak_memory() / 2**20:.0f} MiB"

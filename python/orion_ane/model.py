@@ -14,8 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orion_ane import _core, checkpoint, tokenizer
-from orion_ane._core import Error, GeneratedToken, Generation, Graph, LanguageModel
+from orion_ane._core import (
+    EngineModel,
+    Error,
+    GeneratedToken,
+    Generation,
+    Graph,
+    LanguageModel,
+    TextModel,
+)
 from orion_ane.completion import Completion, CompletionText, Piece, Stats
+from orion_ane.placement import DECODES, Placement, place
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -58,9 +67,16 @@ class Model:
     """A language model ready to run; made by `load`."""
 
     def __init__(
-        self, core: LanguageModel, found: checkpoint.Checkpoint, dtype: str, load_seconds: float
+        self,
+        core: TextModel,
+        found: checkpoint.Checkpoint,
+        dtype: str,
+        placement: Placement,
+        load_seconds: float,
     ) -> None:
         self._core = core
+        self.why_not_engine = placement.why_not
+        """Why the Neural Engine does not run this model; empty if it does."""
         self._path = found.path
         self.config: dict[str, Any] = dict(found.config)
         """The content of the model's config.json."""
@@ -84,6 +100,11 @@ class Model:
     def device(self) -> str:
         """Where the model runs."""
         return self._core.device
+
+    @property
+    def compile_seconds(self) -> float:
+        """Spent compiling so far; programs are compiled when a shape is first needed."""
+        return self._core.compile_seconds
 
     @property
     def num_parameters(self) -> int:
@@ -284,22 +305,42 @@ def load(
     device: str = "auto",
     dtype: str | None = None,
     threads: int | None = None,
+    policy: str | None = None,
+    decode: str = "engine",
 ) -> Model:
     """Loads a bundled model by name, a Hugging Face directory, or a llama2.c `.bin`.
 
-    `dtype` is "fp32" or "fp16", by default the checkpoint's own width. `threads` can be chosen once
-    per process, before anything has run; by default it is the number of CPUs.
+    `device` is "cpu", "ane" (the Neural Engine), "sim:PROFILE" (the engine simulated) or "auto".
+    `policy` says what happens without an engine: "require" it, "prefer" it, "never" use it.
+    `decode` "cpu" leaves only prompts to the engine. `dtype` is "fp32" or "fp16", by default the
+    checkpoint's own width, on the engine fp16. `threads` can be chosen once per process, before
+    anything has run; by default it is the number of CPUs.
     """
     start = time.perf_counter()
     if dtype not in (None, "fp16", "fp32"):
         raise Error(f"dtype {dtype!r}: 'fp16' or 'fp32' is needed")
+    if decode not in DECODES:
+        raise Error(f"decode {decode!r}: one of {', '.join(DECODES)} is needed")
     if threads is not None:
         _use_threads(threads)
     found = checkpoint.read(checkpoint.locate(path))
     found.check(_expected_weights(found))
-    dtype = dtype or ("fp32" if found.dtype == "fp32" else "fp16")
-    core = LanguageModel(found.config, found.weights, dtype, device)
-    return Model(core, found, dtype, time.perf_counter() - start)
+    placement = place(device, policy)
+    if placement.on_engine and dtype == "fp32":
+        raise Error("dtype 'fp32': the engine computes in fp16")
+    narrow = placement.on_engine or found.dtype != "fp32"
+    dtype = dtype or ("fp16" if narrow else "fp32")
+    core = _core_model(found, placement, dtype, decode)
+    return Model(core, found, dtype, placement, time.perf_counter() - start)
+
+
+def _core_model(
+    found: checkpoint.Checkpoint, placement: Placement, dtype: str, decode: str
+) -> TextModel:
+    if not placement.on_engine:
+        return LanguageModel(found.config, found.weights, dtype, placement.device)
+    use = "engine" if decode == "engine" else "engine-prefill"
+    return EngineModel(found.config, found.weights, placement.device, use)
 
 
 def _expected_weights(found: checkpoint.Checkpoint) -> Mapping[str, tuple[int, ...]]:

@@ -31,6 +31,8 @@ class Storyteller:
     closed: bool = False
     device: str = "cpu"
     dtype: str = "fp32"
+    compile_seconds: float = 0.0
+    why_not_engine: str = "it was not asked for"
     last_stats: Any = None
 
     def load(self, name: str, **options: Any) -> "Storyteller":
@@ -97,6 +99,7 @@ def test_generate_passes_its_options_on(storyteller: Storyteller) -> None:
     assert storyteller.asked == {
         "name": "here",
         "device": "cpu",
+        "decode": "engine",
         "dtype": "fp16",
         "threads": 2,
         "prompt": "x",
@@ -136,6 +139,8 @@ def test_generate_json(storyteller: Storyteller, capsys: Capture) -> None:
         "decode_tokens": 2,
         "decode_seconds": 0.25,
         "load_seconds": 0.1,
+        "compile_seconds": 0.0,
+        "why_not_engine": "it was not asked for",
     }
     assert err.count("\n") == 1
 
@@ -190,7 +195,7 @@ def test_text_that_is_not_utf8(storyteller: Storyteller, capsys: Capture, option
         ),
         ("generate --prompt x --seed 18446744073709551616", "--seed: expected an integer"),
         ("generate --prompt x --threads 0", "--threads: expected an integer from 1 on"),
-        ("generate --prompt x --device tpu", "--device: invalid choice: 'tpu'"),
+        ("generate --prompt x --policy maybe", "--policy: invalid choice: 'maybe'"),
         ("generate --prompt x --top 3", "unrecognized arguments: --top 3"),
         ("convert a b --dtype int8", "--dtype: invalid choice: 'int8'"),
         ("inspect", "the following arguments are required: path"),
