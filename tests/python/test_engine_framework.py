@@ -1,0 +1,90 @@
+"""The `ane` device as on a Mac, its Objective-C++ included, over the simulated framework.
+
+Needs a build with ORION_ANE=ON, and ORION_SIMULATED_FRAMEWORK naming the library that the C++ tests
+build (libSimulatedNeuralEngine.so).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FRAMEWORK = os.environ.get("ORION_SIMULATED_FRAMEWORK", "")
+GOLDEN = Path(__file__).parents[1] / "golden" / "stories260K_greedy.json"
+PROFILES = ["paper-m4-macos15", "macos26", "macos27", "strict"]
+
+pytestmark = pytest.mark.skipif(
+    not FRAMEWORK, reason="ORION_SIMULATED_FRAMEWORK is not set: build with ORION_ANE=ON"
+)
+
+GENERATE = """
+import json, sys
+import orion_ane as orion
+m = orion.load("stories260K", device="ane", decode=sys.argv[1])
+print(json.dumps({"ids": m.generate_ids([1], max_tokens=48), "device": m.device}))
+"""
+
+UPDATE = """
+import json
+import numpy as np
+import orion_ane as orion
+from orion_ane import _core, ops
+
+g = orion.Graph()
+x = g.input("x", (1, 384, 1, 64), "fp16")
+g.output("y", ops.conv(x, g.weight("w", (384, 384, 1, 1), "fp16")))
+old, new = (np.full((384, 384, 1, 1), v, np.float16) for v in (0.01, 0.02))
+ones = np.ones((1, 384, 1, 64), np.float16)
+p = orion.compile(g, {"w": old}, device="ane")
+before = p(x=ones)["y"]
+p.update({"w": new})
+after = p(x=ones)["y"]
+fresh = orion.compile(g, {"w": new}, device="ane")(x=ones)["y"]
+print(json.dumps({
+    "changed": not np.array_equal(before, after),
+    "equal": np.array_equal(after, fresh),
+    "delta": _core.update_verdicts("ane")[0]["eligible"],
+}))
+"""
+
+
+def run(script: str, profile: str, cache: Path, *arguments: str) -> dict[str, object]:
+    """What a script prints, run in a process of its own on one simulated machine."""
+    environment = os.environ | {
+        "ORION_ANE_FRAMEWORK": FRAMEWORK,
+        "ORION_SIM_PROFILE": profile,
+        "ORION_CACHE_DIR": str(cache),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    answer: dict[str, object] = json.loads(done.stdout)
+    return answer
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("decode", ["engine", "cpu"])
+def test_greedy_text_is_the_cpus(profile: str, decode: str, tmp_path: Path) -> None:
+    expected = json.loads(GOLDEN.read_text("utf-8"))["ids"][:48]
+    answer = run(GENERATE, profile, tmp_path, decode)
+    assert answer["ids"] == expected
+    assert str(answer["device"]).startswith("ane")
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_updates_are_truthful(profile: str, tmp_path: Path) -> None:
+    expected_delta = profile == "paper-m4-macos15"
+    for _ in range(2):  # tested, then remembered on disk
+        answer = run(UPDATE, profile, tmp_path)
+        assert answer == {"changed": True, "equal": True, "delta": expected_delta}
+    assert list(tmp_path.glob("updates-*.txt"))
