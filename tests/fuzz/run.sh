@@ -15,7 +15,7 @@ targets=()
 for source in "$here"/fuzz_*.cpp; do targets+=("$(basename "$source" .cpp)"); done
 
 cmake -S "$root" -B "$build" -DCMAKE_CXX_COMPILER="$compiler" -DCMAKE_BUILD_TYPE=RelWithDebInfo \
-  -DORION_FUZZ=ON -DORION_SANITIZE=address,undefined
+  -DORION_FUZZ=ON -DORION_SANITIZE=address,undefined -DORION_ANE=OFF
 cmake --build "$build" --target "${targets[@]}" -j 2
 
 for target in "${targets[@]}"; do
