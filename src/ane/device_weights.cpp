@@ -12,9 +12,13 @@ std::vector<Port> AneWeights::list() const {
 }
 
 Tensor AneWeights::read(std::string_view name) const {
+  return stored(name).clone();
+}
+
+const Tensor& AneWeights::stored(std::string_view name) const {
   const auto found = values_.find(name);
   if (found == values_.end()) fail("no weight '", name, "'");
-  return found->second.clone();
+  return found->second;
 }
 
 Tensor AneWeights::value(std::string_view name, const TensorType& type) const {
@@ -35,7 +39,7 @@ std::size_t AneWeights::bytes() const {
 TensorMap AneWeights::checked(const TensorMap& changes) const {
   TensorMap result;
   for (const auto& [name, tensor] : changes) {
-    const TensorType type = read(name).type();
+    const TensorType& type = stored(name).type();
     if (tensor.shape() != type.shape || is_float(tensor.dtype()) != is_float(type.dtype))
       fail("weight '", name, "' is ", type, ", the new value is ", tensor.type());
     result[name] = convert(tensor, type.dtype);

@@ -27,6 +27,7 @@ class AneWeights final : public DeviceWeights {
   void detach(AneProgram& program) { std::erase(programs_, &program); }
 
  private:
+  const Tensor& stored(std::string_view name) const;
   TensorMap checked(const TensorMap& changes) const;
 
   TensorMap values_;

@@ -1,17 +1,9 @@
 #include "ane/image.h"
 
+#include "mil/lowered.h"
 #include "orion/error.h"
 
 namespace orion::ane {
-namespace {
-
-weights::BlobType blob_type(DType dtype) {
-  if (dtype == DType::fp16) return weights::BlobType::fp16;
-  return dtype == DType::fp32 ? weights::BlobType::fp32 : weights::BlobType::int32;
-}
-
-}  // namespace
-
 Blueprint make_blueprint(const Graph& legal) {
   return {mil::emit(legal), mil::blob_entries(legal)};
 }
@@ -27,7 +19,7 @@ Image make_image(const Blueprint& blueprint, const std::function<Tensor(const mi
     if (value.type() != entry.type)
       fail("weight '", entry.name, "' is ", value.type(), ", the program wants ", entry.type);
     entries.push_back({.name = {},
-                       .type = blob_type(entry.type.dtype),
+                       .type = mil::blob_type(entry.type.dtype),
                        .shape = {entry.type.shape.begin(), entry.type.shape.end()},
                        .data = {value.data(), value.bytes()}});
   }

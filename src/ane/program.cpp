@@ -133,7 +133,7 @@ void AneProgram::refresh(std::span<const std::string> changed) {
   const std::vector<Verdict>& verdicts = update_verdicts(*runtime_);
   if (update_ == Update::automatic) update_ = best_update(verdicts, false);
   require_eligible(verdicts, update_);
-  loaded_ = reload(*runtime_, loaded_, image(), differences, update_);
+  loaded_ = reload(*runtime_, loaded_, [this] { return image(); }, differences, update_);
 }
 
 std::string AneProgram::describe() const {

@@ -64,7 +64,7 @@ void try_reload(Runtime& runtime, const Case& test, const Tensor& expected, Verd
   const std::shared_ptr<Loaded> old = runtime.compile(with_weight(test.blueprint, test.before));
   const Tensor stale = output_of(runtime, *old);
   const Patch patch{test.blueprint.entries.front().offset, test.after};
-  const Image image = with_weight(test.blueprint, test.after);
+  const auto image = [&] { return with_weight(test.blueprint, test.after); };
   const auto start = std::chrono::steady_clock::now();
   const std::shared_ptr<Loaded> updated = reload(runtime, old, image, {&patch, 1}, verdict.update);
   verdict.seconds = seconds_since(start);

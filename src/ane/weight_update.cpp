@@ -63,16 +63,17 @@ Update update_from_name(std::string_view name) {
   fail("unknown update strategy '", name, "': ", known, " are known");
 }
 
-std::shared_ptr<Loaded> reload(Runtime& runtime, const std::shared_ptr<Loaded>& loaded, const Image& image,
-                               std::span<const Patch> patches, Update update) {
+std::shared_ptr<Loaded> reload(Runtime& runtime, const std::shared_ptr<Loaded>& loaded,
+                               const std::function<Image()>& image, std::span<const Patch> patches,
+                               Update update) {
   switch (update) {
     case Update::new_identity:
-      return runtime.load_on_demand(image);
+      return runtime.load_on_demand(image());
     case Update::recompile:
-      return runtime.compile(image);
+      return runtime.compile(image());
     case Update::delta:
       // A model that other programs use too must keep its weights.
-      if (loaded.use_count() > 2) return runtime.compile(image);
+      if (loaded.use_count() > 2) return runtime.compile(image());
       patch_in_place(runtime, *loaded, patches);
       return loaded;
     case Update::automatic:

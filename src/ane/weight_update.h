@@ -27,12 +27,13 @@ struct Patch {
   Tensor value;
 };
 
-/// Puts new weights into a loaded program by one of the strategies that load again. `image` is the
-/// program with all new weights, `patches` are what differs. Returns the program to use from now on,
+/// Puts new weights into a loaded program by one of the strategies that load again. `image` makes
+/// the program with all new weights, `patches` are what differs. Returns the program to use from now on,
 /// which may be another. DeviceError if that fails; `loaded` is then usable as it was, or the message
 /// says that it is not.
-std::shared_ptr<Loaded> reload(Runtime& runtime, const std::shared_ptr<Loaded>& loaded, const Image& image,
-                               std::span<const Patch> patches, Update update);
+std::shared_ptr<Loaded> reload(Runtime& runtime, const std::shared_ptr<Loaded>& loaded,
+                               const std::function<Image()>& image, std::span<const Patch> patches,
+                               Update update);
 
 /// What the self-test found of one strategy.
 struct Verdict {
