@@ -57,6 +57,9 @@ class Device {
   /// Error if the graph needs a weight that is missing or of another shape. A float weight of another
   /// width is converted; a value that does not fit fp16 is an Error.
   virtual std::unique_ptr<Program> compile(const Graph& graph, std::shared_ptr<DeviceWeights> weights) = 0;
+  /// Whether programs compute on the memory bound to their ports. Weights that change are then best given as
+  /// inputs, which costs nothing; elsewhere `DeviceWeights::update` brings them over.
+  virtual bool shares_host_memory() const { return false; }
 };
 
 /// "cpu", or "auto" for the best one here; Error listing the devices for any other name.

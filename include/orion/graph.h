@@ -125,5 +125,8 @@ bool is_identifier(std::string_view name);
 /// order. Composite ops without a gradient of their own must have been expanded (see passes.h).
 /// A `wrt` that `loss` does not depend on gets zeros of its shape.
 std::vector<Value> gradient(Graph& graph, Value loss, std::span<const Value> wrt);
+/// The same for any values `of`, given the gradients `dy` of the loss with respect to them.
+std::vector<Value> gradient(Graph& graph, std::span<const Value> of, std::span<const Value> dy,
+                            std::span<const Value> wrt);
 
 }  // namespace orion

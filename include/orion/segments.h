@@ -20,20 +20,38 @@ enum class SegmentKind : std::uint8_t {
 };
 std::string_view segment_name(SegmentKind kind);
 
+/// How activations lie in memory, N = B S tokens, sequence after sequence.
+enum class Layout : std::uint8_t {
+  columns,  // (1, C, 1, N): the engine's, a channel for each feature
+  rows,     // (N, C): the CPU's
+};
+Shape activation_shape(Layout layout, std::int64_t channels, std::int64_t tokens);
+
 struct SegmentShape {
   SegmentKind kind = SegmentKind::attention;
   std::int64_t layer = 0;
-  std::int64_t tokens = 16;  // S
+  std::int64_t tokens = 16;  // S, of each sequence
+  std::int64_t batch = 1;    // B
+  Layout layout = Layout::columns;
+  DType dtype = DType::fp16;
 
   auto operator<=>(const SegmentShape&) const = default;
+};
+
+/// The ends of a model in training: what stands before and after its layers.
+struct EndShape {
+  std::int64_t tokens = 16;
+  std::int64_t batch = 1;
+  Layout layout = Layout::columns;
+  DType dtype = DType::fp16;  // of x; the weights are fp32
 };
 
 /// The segments of one architecture, in its ModelDef.
 struct SegmentDef {
   bool rotary = false;  // whether `cos` and `sin` are inputs where keys are made
   Graph (*layer)(const ModelConfig& config, const SegmentShape& shape) = nullptr;
-  Graph (*embedding)(const ModelConfig& config, std::int64_t columns) = nullptr;
-  Graph (*head)(const ModelConfig& config, std::int64_t batch) = nullptr;
+  Graph (*embedding)(const ModelConfig& config, std::int64_t columns, DType dtype) = nullptr;
+  Graph (*head)(const ModelConfig& config, std::int64_t batch, DType dtype) = nullptr;
 };
 
 /// The graph of one segment.
@@ -41,8 +59,19 @@ struct SegmentDef {
 /// inputs   x (1, C, 1, S); `output`: attended (1, H D, 1, S); with rotary positions, where keys are made:
 ///          cos and sin (1, D/2, 1, S) of the columns' positions
 /// outputs  hidden (1, C, 1, S); q (1, H D, 1, S); k and v (1, G D, 1, S), as the cache holds them
-/// In `attention` column i sees columns 0 .. i; what stands in later columns cannot matter.
+/// In `attention` column i sees columns 0 .. i; what stands in later columns cannot matter. With several
+/// sequences there are B S columns (but cos and sin of S), and none sees another sequence.
 Graph segment(const ModelConfig& config, const SegmentShape& shape);
+/// Whether segments that make keys have the inputs cos and sin.
+bool has_rotary_inputs(const ModelConfig& config);
+
+/// A half of a layer without what only a cache wants: x (and cos, sin) -> hidden.
+Graph training_layer(const ModelConfig& config, const SegmentShape& shape);
+/// ids, positions int32 (B S,) -> x
+Graph training_embedding(const ModelConfig& config, const EndShape& shape);
+/// x, targets int32 (B S,) -> loss fp32 (1,), the sum of the tokens' cross-entropies; targets of -100 lose
+/// nothing
+Graph training_loss(const ModelConfig& config, const EndShape& shape);
 
 /// The angles of every position of the context, for the inputs cos and sin.
 class RotaryTable {
@@ -59,6 +88,13 @@ class RotaryTable {
   Tensor cos_;  // (context, D/2)
   Tensor sin_;
 };
+
+/// The same for the tokens of a sequence from its start, as the segments of that shape take them.
+struct RotaryAngles {
+  Tensor cos;
+  Tensor sin;
+};
+RotaryAngles rotary_angles(const ModelConfig& config, const SegmentShape& shape);
 
 /// The host's parts, over the same columns; all floats but the logits are fp16.
 ///

@@ -9,6 +9,7 @@ namespace {
 class CpuDevice final : public Device {
  public:
   std::string_view name() const override { return "cpu"; }
+  bool shares_host_memory() const override { return true; }
 
   std::shared_ptr<DeviceWeights> load(const TensorMap& weights) override {
     return std::make_shared<CpuWeights>(weights);

@@ -7,31 +7,46 @@
 
 namespace orion {
 
-Columns::Columns(const ModelConfig& config, std::int64_t tokens)
-    : config_(config), tokens_(tokens), graph_("main") {}
+Columns::Columns(const ModelConfig& config, const SegmentShape& shape)
+    : config_(config), shape_(shape), graph_("main") {}
 
 Value Columns::input(std::string_view name, std::int64_t channels) {
-  return graph_.input(name, {DType::fp16, {1, channels, 1, tokens_}});
+  return graph_.input(
+      name, {shape_.dtype, activation_shape(shape_.layout, channels, shape_.batch * shape_.tokens)});
+}
+
+Value Columns::angles(std::string_view name) {
+  const std::int64_t pairs = config_.head_dim / 2;
+  const Value x = graph_.input(name, {shape_.dtype, activation_shape(shape_.layout, pairs, shape_.tokens)});
+  if (shape_.layout == Layout::rows) return ops::reshape(x, {1, 1, shape_.tokens, pairs});
+  return ops::transpose(ops::reshape(x, {1, 1, pairs, shape_.tokens}), {0, 1, 3, 2});
 }
 
 Value Columns::weight(const std::string& name, const Shape& shape) {
-  return graph_.weight(name, {DType::fp16, shape});
+  return graph_.weight(name, {shape_.dtype, shape});
 }
 
 Value Columns::linear(Value x, const std::string& name, std::int64_t out, bool bias) {
-  return product(x, weight(name + ".weight", {out, x.shape()[1]}), bias ? name + ".bias" : "");
+  const Value w = weight(name + ".weight", {out, x.shape()[1]});
+  const Value y = shape_.layout == Layout::rows
+                      ? ops::matmul(x, w, false, true)
+                      : ops::conv(x, ops::reshape(w, {out, w.shape()[1], 1, 1}));
+  return bias ? with_bias(y, name + ".bias") : y;
 }
 
 Value Columns::conv1d(Value x, const std::string& name, std::int64_t out) {
   const Value w = weight(name + ".weight", {x.shape()[1], out});
-  return product(x, ops::transpose(w, {1, 0}), name + ".bias");
+  const Value y =
+      shape_.layout == Layout::rows
+          ? ops::matmul(x, w)
+          : ops::conv(x, ops::reshape(ops::transpose(w, {1, 0}), {out, w.shape()[0], 1, 1}));
+  return with_bias(y, name + ".bias");
 }
 
-// kernel: (out, in); no bias if its name is empty.
-Value Columns::product(Value x, Value kernel, const std::string& bias) {
-  const std::int64_t out = kernel.shape()[0];
-  const Value y = ops::conv(x, ops::reshape(kernel, {out, kernel.shape()[1], 1, 1}));
-  return bias.empty() ? y : ops::add(y, ops::reshape(weight(bias, {out}), {1, out, 1, 1}));
+Value Columns::with_bias(Value y, const std::string& bias) {
+  const std::int64_t out = y.shape()[1];
+  const Value b = weight(bias, {out});
+  return ops::add(y, shape_.layout == Layout::rows ? b : ops::reshape(b, {1, out, 1, 1}));
 }
 
 Value Columns::activate(Value x) const {
@@ -39,19 +54,30 @@ Value Columns::activate(Value x) const {
 }
 
 Value Columns::split_heads(Value x, std::int64_t count) const {
+  const auto [batch, tokens] = std::pair(shape_.batch, shape_.tokens);
   const std::int64_t size = x.shape()[1] / count;
-  return ops::transpose(ops::reshape(x, {1, count, size, tokens_}), {0, 1, 3, 2});
+  if (shape_.layout == Layout::rows)
+    return ops::transpose(ops::reshape(x, {batch, tokens, count, size}), {0, 2, 1, 3});
+  if (batch == 1) return ops::transpose(ops::reshape(x, {1, count, size, tokens}), {0, 1, 3, 2});
+  return ops::transpose(ops::reshape(x, {count, size, batch, tokens}), {2, 0, 3, 1});
 }
 
 Value Columns::merge_heads(Value x) const {
+  const std::int64_t columns = shape_.batch * shape_.tokens;
   const std::int64_t channels = x.shape()[1] * x.shape()[3];
-  return ops::reshape(ops::transpose(x, {0, 1, 3, 2}), {1, channels, 1, tokens_});
+  if (shape_.layout == Layout::rows)
+    return ops::reshape(ops::transpose(x, {0, 2, 1, 3}), {columns, channels});
+  if (shape_.batch == 1)
+    return ops::reshape(ops::transpose(x, {0, 1, 3, 2}), {1, channels, 1, columns});
+  return ops::reshape(ops::transpose(x, {1, 3, 0, 2}), {1, channels, 1, columns});
 }
 
 // Scores are the largest values of a segment; the engine's memory holds those of some heads at once.
 std::int64_t Columns::key_heads_at_once() const {
   constexpr std::int64_t most_score_bytes = std::int64_t{4} << 20;
-  const std::int64_t bytes = config_.heads / config_.kv_heads * tokens_ * tokens_ * 2;
+  if (shape_.layout == Layout::rows) return config_.kv_heads;
+  const std::int64_t scores = shape_.batch * shape_.tokens * shape_.tokens;
+  const std::int64_t bytes = config_.heads / config_.kv_heads * scores * 2;
   return std::clamp<std::int64_t>(most_score_bytes / bytes, 1, config_.kv_heads);
 }
 
@@ -61,7 +87,7 @@ Value Columns::attention(Value q, Value k, Value v, std::int64_t layer) const {
   const auto heads = [](Value x, std::int64_t begin, std::int64_t end) {
     const Shape shape = x.shape();
     if (end - begin == shape[1]) return x;
-    return ops::slice_by_index(x, {0, begin, 0, 0}, {1, end, shape[2], shape[3]});
+    return ops::slice_by_index(x, {0, begin, 0, 0}, {shape[0], end, shape[2], shape[3]});
   };
   std::vector<Value> parts;
   for (std::int64_t begin = 0; begin < config_.kv_heads; begin += step) {
@@ -73,8 +99,9 @@ Value Columns::attention(Value q, Value k, Value v, std::int64_t layer) const {
   return parts.size() == 1 ? parts[0] : ops::concat(parts, 1);
 }
 
-EmbeddingGraph::EmbeddingGraph(std::int64_t columns)
-    : graph_("main"),
+EmbeddingGraph::EmbeddingGraph(std::int64_t columns, DType dtype)
+    : dtype_(dtype),
+      graph_("main"),
       ids_(graph_.input("ids", {DType::int32, {columns}})),
       positions_(graph_.input("positions", {DType::int32, {columns}})) {}
 
@@ -87,7 +114,7 @@ Value EmbeddingGraph::rows_of_positions(const std::string& table, const Shape& s
 }
 
 Value EmbeddingGraph::rows(const std::string& table, const Shape& shape, Value indices) {
-  return ops::gather(graph_.weight(table, {DType::fp16, shape}), indices);
+  return ops::gather(graph_.weight(table, {dtype_, shape}), indices);
 }
 
 Graph EmbeddingGraph::finish(Value x) {
@@ -96,17 +123,20 @@ Graph EmbeddingGraph::finish(Value x) {
   return std::move(graph_);
 }
 
-HeadGraph::HeadGraph(const ModelConfig& config, std::int64_t batch)
-    : config_(config), graph_("main"), x_(graph_.input("x", {DType::fp16, {batch, config.width}})) {}
+HeadGraph::HeadGraph(const ModelConfig& config, std::int64_t batch, DType dtype)
+    : config_(config),
+      dtype_(dtype),
+      graph_("main"),
+      x_(graph_.input("x", {dtype, {batch, config.width}})) {}
 
 Value HeadGraph::weight(const std::string& name, const Shape& shape) {
-  return graph_.weight(name, {DType::fp16, shape});
+  return graph_.weight(name, {dtype_, shape});
 }
 
 Graph HeadGraph::finish(Value x, const std::string& embedding) {
   const std::string name = config_.tied_head ? embedding : "lm_head.weight";
   const Value logits = ops::matmul(x, weight(name, {config_.vocab, config_.width}), false, true);
-  graph_.output("logits", ops::cast(logits, "fp32"));
+  graph_.output("logits", dtype_ == DType::fp32 ? logits : ops::cast(logits, "fp32"));
   return std::move(graph_);
 }
 

@@ -1,4 +1,5 @@
-// A segment under construction: activations (1, C, 1, S), a column for each token.
+// A segment under construction. Shapes in comments are those of Layout::columns: activations (1, C, 1, S), a
+// column for each token; as rows they are (S, C).
 #pragma once
 
 #include "orion/segments.h"
@@ -7,7 +8,7 @@ namespace orion {
 
 class Columns {
  public:
-  Columns(const ModelConfig& config, std::int64_t tokens);
+  Columns(const ModelConfig& config, const SegmentShape& shape);
   Columns(const Columns&) = delete;  // values point into the graph
   Columns& operator=(const Columns&) = delete;
 
@@ -22,19 +23,21 @@ class Columns {
   Value conv1d(Value x, const std::string& name, std::int64_t out);
   Value activate(Value x) const;
 
-  /// (1, n D, 1, S) -> (1, n, S, D)
+  /// The angles of positions 0 .. S - 1 of every sequence, an input (1, D/2, 1, S): (1, 1, S, D/2).
+  Value angles(std::string_view name);
+  /// (1, n D, 1, B S) -> (B, n, S, D)
   Value split_heads(Value x, std::int64_t count) const;
-  /// (1, n, S, D) -> (1, n D, 1, S)
+  /// (B, n, S, D) -> (1, n D, 1, B S)
   Value merge_heads(Value x) const;
-  /// Causal attention of q (1, H, S, D) over k and v (1, G, S, D): (1, H D, 1, S).
+  /// Causal attention of q (B, H, S, D) over k and v (B, G, S, D): (1, H D, 1, B S).
   Value attention(Value q, Value k, Value v, std::int64_t layer) const;
 
  private:
   std::int64_t key_heads_at_once() const;
-  Value product(Value x, Value kernel, const std::string& bias);
+  Value with_bias(Value y, const std::string& bias);
 
   const ModelConfig& config_;
-  std::int64_t tokens_;
+  SegmentShape shape_;
   Graph graph_;
 };
 
@@ -57,7 +60,7 @@ Graph segment_of(Layer&& layer, SegmentKind kind) {
 /// The embedding on the host: ids and positions to columns.
 class EmbeddingGraph {
  public:
-  explicit EmbeddingGraph(std::int64_t columns);
+  EmbeddingGraph(std::int64_t columns, DType dtype);
 
   /// The rows of a table (n, C) for the ids, or for their positions: (S, C).
   Value rows_of_ids(const std::string& table, const Shape& shape);
@@ -68,6 +71,7 @@ class EmbeddingGraph {
  private:
   Value rows(const std::string& table, const Shape& shape, Value indices);
 
+  DType dtype_;
   Graph graph_;
   Value ids_;
   Value positions_;
@@ -76,7 +80,7 @@ class EmbeddingGraph {
 /// The head on the host: the last norm and the logits.
 class HeadGraph {
  public:
-  HeadGraph(const ModelConfig& config, std::int64_t batch);
+  HeadGraph(const ModelConfig& config, std::int64_t batch, DType dtype);
 
   Value x() const { return x_; }  // (B, C)
   Value weight(const std::string& name, const Shape& shape);
@@ -85,6 +89,7 @@ class HeadGraph {
 
  private:
   const ModelConfig& config_;
+  DType dtype_;
   Graph graph_;
   Value x_;
 };

@@ -4,6 +4,7 @@
 #include "models/decoder.h"
 #include "models/rope.h"
 #include "orion/error.h"
+#include "orion/op.h"
 #include "orion/ops.h"
 
 #include <algorithm>
@@ -43,6 +44,34 @@ void write_columns(const Tensor& table, std::span<const std::int32_t> positions,
   }
 }
 
+// x as rows (N, C), fp32 -> as the layers take it
+Value as_activations(Value x, const EndShape& shape) {
+  const std::int64_t tokens = x.shape()[0], channels = x.shape()[1];
+  const Value y = shape.layout == Layout::rows
+                      ? x
+                      : ops::reshape(ops::transpose(x, {1, 0}), {1, channels, 1, tokens});
+  return shape.dtype == DType::fp32 ? y : ops::cast(y, std::string(dtype_name(shape.dtype)));
+}
+
+Value as_rows(Value x, const EndShape& shape) {
+  const Value wide = shape.dtype == DType::fp32 ? x : ops::cast(x, "fp32");
+  if (shape.layout == Layout::rows) return wide;
+  const std::int64_t channels = x.shape()[1], tokens = x.shape()[3];
+  return ops::transpose(ops::reshape(wide, {channels, tokens}), {1, 0});
+}
+
+// Copies a graph into another, its inputs standing for values there; the value of its one output.
+Value inlined(Graph& to, const Graph& from, const std::map<std::string_view, Value>& inputs) {
+  std::vector<Value> values;
+  for (const Node& node : from.nodes()) {
+    std::vector<NodeId> in;
+    for (const NodeId input : node.inputs)
+      in.push_back(input == absent ? absent : values[static_cast<std::size_t>(input)].id);
+    values.push_back(node.is("input") ? inputs.at(node.name) : to.copy(node, std::move(in)));
+  }
+  return values[static_cast<std::size_t>(from.outputs().front().node)];
+}
+
 }  // namespace
 
 std::string_view segment_name(SegmentKind kind) {
@@ -50,11 +79,20 @@ std::string_view segment_name(SegmentKind kind) {
   return names[static_cast<std::size_t>(kind)];
 }
 
+Shape activation_shape(Layout layout, std::int64_t channels, std::int64_t tokens) {
+  return layout == Layout::rows ? Shape{tokens, channels} : Shape{1, channels, 1, tokens};
+}
+
 Graph segment(const ModelConfig& config, const SegmentShape& shape) {
   if (shape.layer < 0 || shape.layer >= config.layers)
     fail("segment: layer ", shape.layer, " of a model with ", config.layers);
   if (shape.tokens < 1) fail("segment: ", shape.tokens, " tokens, at least 1 is needed");
+  if (shape.batch < 1) fail("segment: ", shape.batch, " sequences, at least 1 is needed");
   return segments_of(config).layer(config, shape);
+}
+
+bool has_rotary_inputs(const ModelConfig& config) {
+  return segments_of(config).rotary;
 }
 
 RotaryTable::RotaryTable(const ModelConfig& config) {
@@ -69,12 +107,58 @@ void RotaryTable::write(std::span<const std::int32_t> positions, const Tensor& c
   write_columns(sin_, positions, sin);
 }
 
+RotaryAngles rotary_angles(const ModelConfig& config, const SegmentShape& shape) {
+  if (!has_rotary_inputs(config)) return {};
+  const RopeTables tables = rope_tables(config.rope, shape.tokens, config.head_dim, shape.dtype);
+  if (shape.layout == Layout::rows) return {tables.cos, tables.sin};
+  const auto turned = [&](const Tensor& table) {
+    Node node{.op = &op("transpose"), .attrs = {std::vector<std::int64_t>{1, 0}}};
+    node.type = {shape.dtype, {config.head_dim / 2, shape.tokens}};
+    return evaluate(node, std::span(&table, 1)).reshaped({1, config.head_dim / 2, 1, shape.tokens});
+  };
+  return {turned(tables.cos), turned(tables.sin)};
+}
+
 Graph embedding_segment(const ModelConfig& config, std::int64_t columns) {
-  return segments_of(config).embedding(config, columns);
+  return segments_of(config).embedding(config, columns, DType::fp16);
 }
 
 Graph head_segment(const ModelConfig& config, std::int64_t batch) {
-  return segments_of(config).head(config, batch);
+  return segments_of(config).head(config, batch, DType::fp16);
+}
+
+Graph training_layer(const ModelConfig& config, const SegmentShape& shape) {
+  const Graph whole = segment(config, shape);
+  Graph graph;
+  std::map<std::string_view, Value> inputs;
+  for (const NodeId id : whole.inputs())
+    inputs[whole.node(id).name] = graph.input(whole.node(id).name, whole.node(id).type);
+  graph.output("hidden", inlined(graph, whole, inputs));
+  return graph;
+}
+
+Graph training_embedding(const ModelConfig& config, const EndShape& shape) {
+  const std::int64_t tokens = shape.batch * shape.tokens;
+  const Graph plane = segments_of(config).embedding(config, tokens, DType::fp32);
+  Graph graph;
+  const Value ids = graph.input("ids", {DType::int32, {tokens}});
+  const Value positions = graph.input("positions", {DType::int32, {tokens}});
+  const Value x = inlined(graph, plane, {{"ids", ids}, {"positions", positions}});
+  const EndShape columns{.tokens = shape.tokens, .batch = shape.batch, .dtype = DType::fp32};
+  graph.output("x", as_activations(as_rows(x, columns), shape));
+  return graph;
+}
+
+Graph training_loss(const ModelConfig& config, const EndShape& shape) {
+  const std::int64_t tokens = shape.batch * shape.tokens;
+  const Graph head = segments_of(config).head(config, tokens, DType::fp32);
+  Graph graph;
+  const Value x =
+      graph.input("x", {shape.dtype, activation_shape(shape.layout, config.width, tokens)});
+  const Value targets = graph.input("targets", {DType::int32, {tokens}});
+  const Value logits = inlined(graph, head, {{"x", as_rows(x, shape)}});
+  graph.output("loss", ops::reshape(ops::reduce_sum(ops::cross_entropy(logits, targets), {0}), {1}));
+  return graph;
 }
 
 Graph cache_step_segment(const ModelConfig& config, const CacheStepShape& shape) {

@@ -14,7 +14,7 @@ class Gpt2Layer {
       : config_(config),
         layer_(shape.layer),
         prefix_(str("transformer.h.", shape.layer, '.')),
-        columns_(config, shape.tokens) {}
+        columns_(config, shape) {}
 
   Graph attention() {
     const Value x = columns_.input("x", config_.width);
@@ -77,15 +77,15 @@ Graph layer_segment(const ModelConfig& config, const SegmentShape& shape) {
   return segment_of(Gpt2Layer(config, shape), shape.kind);
 }
 
-Graph embedding(const ModelConfig& config, std::int64_t columns) {
-  EmbeddingGraph graph(columns);
+Graph embedding(const ModelConfig& config, std::int64_t columns, DType dtype) {
+  EmbeddingGraph graph(columns, dtype);
   const Value tokens = graph.rows_of_ids("transformer.wte.weight", {config.vocab, config.width});
   const Value places = graph.rows_of_positions("transformer.wpe.weight", {config.context, config.width});
   return graph.finish(ops::add(tokens, places));
 }
 
-Graph head(const ModelConfig& config, std::int64_t batch) {
-  HeadGraph graph(config, batch);
+Graph head(const ModelConfig& config, std::int64_t batch, DType dtype) {
+  HeadGraph graph(config, batch, dtype);
   const Value gamma = graph.weight("transformer.ln_f.weight", {config.width});
   const Value beta = graph.weight("transformer.ln_f.bias", {config.width});
   return graph.finish(ops::layer_norm(graph.x(), {-1}, gamma, beta, config.norm_epsilon),

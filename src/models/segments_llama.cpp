@@ -13,7 +13,7 @@ class LlamaLayer {
       : config_(config),
         layer_(shape.layer),
         prefix_(str("model.layers.", shape.layer, '.')),
-        columns_(config, shape.tokens) {}
+        columns_(config, shape) {}
 
   Graph attention() {
     const Value x = columns_.input("x", config_.width);
@@ -58,11 +58,6 @@ class LlamaLayer {
                          config_.norm_epsilon);
   }
 
-  // (1, D/2, 1, S) -> (1, 1, S, D/2)
-  Value angles(std::string_view name) {
-    return columns_.split_heads(columns_.input(name, config_.head_dim / 2), 1);
-  }
-
   // The projected heads, normalised if the architecture does, and turned: (1, count, S, D).
   Value turned(Value x, const std::string& name, std::int64_t count, Value cos, Value sin) {
     const std::string part = str("self_attn.", name);
@@ -74,8 +69,8 @@ class LlamaLayer {
 
   Qkv project(Value x) {
     const Value n = norm(x, "input_layernorm", 1, config_.width);
-    const Value cos = angles("cos");
-    const Value sin = angles("sin");
+    const Value cos = columns_.angles("cos");
+    const Value sin = columns_.angles("sin");
     const Value v = columns_.linear(n, prefix_ + "self_attn.v_proj", config_.kv_heads * config_.head_dim,
                                     config_.qkv_bias);
     return {turned(n, "q", config_.heads, cos, sin), turned(n, "k", config_.kv_heads, cos, sin), v};
@@ -103,13 +98,13 @@ Graph layer_segment(const ModelConfig& config, const SegmentShape& shape) {
   return segment_of(LlamaLayer(config, shape), shape.kind);
 }
 
-Graph embedding(const ModelConfig& config, std::int64_t columns) {
-  EmbeddingGraph graph(columns);
+Graph embedding(const ModelConfig& config, std::int64_t columns, DType dtype) {
+  EmbeddingGraph graph(columns, dtype);
   return graph.finish(graph.rows_of_ids("model.embed_tokens.weight", {config.vocab, config.width}));
 }
 
-Graph head(const ModelConfig& config, std::int64_t batch) {
-  HeadGraph graph(config, batch);
+Graph head(const ModelConfig& config, std::int64_t batch, DType dtype) {
+  HeadGraph graph(config, batch, dtype);
   const Value gamma = graph.weight("model.norm.weight", {config.width});
   return graph.finish(ops::rms_norm(graph.x(), {-1}, gamma, config.norm_epsilon),
                       "model.embed_tokens.weight");

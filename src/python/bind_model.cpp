@@ -41,11 +41,23 @@ void flatten(const py::handle& value, const std::string& key, ConfigMap& map) {
   }
 }
 
-ModelConfig config_of(const py::dict& config) {
+}  // namespace
+
+ModelConfig model_config_of(const py::dict& config) {
   ConfigMap map;
   flatten(config, "", map);
   return configure(map);
 }
+
+WeightSource weight_source_of(const py::object& weights) {
+  return [&weights](const std::string& name) {
+    const py::gil_scoped_acquire gil;
+    const py::object value = weights.attr("get")(name);
+    return value.is_none() ? Tensor{} : tensor_from_numpy(py::array(value));
+  };
+}
+
+namespace {
 
 std::vector<std::int32_t> ids_of(const py::handle& ids, std::string_view what) {
   std::vector<std::int64_t> wide;
@@ -63,18 +75,10 @@ std::vector<std::int32_t> ids_of(const py::handle& ids, std::string_view what) {
   return narrow;
 }
 
-WeightSource weights_of(const py::object& weights) {
-  return [&weights](const std::string& name) {
-    const py::gil_scoped_acquire gil;
-    const py::object value = weights.attr("get")(name);
-    return value.is_none() ? Tensor{} : tensor_from_numpy(py::array(value));
-  };
-}
-
 std::shared_ptr<LanguageModel> make_model(const py::dict& config, const py::object& weights,
                                           const std::string& dtype, const std::string& device) {
-  const ModelConfig parsed = config_of(config);
-  const WeightSource source = weights_of(weights);
+  const ModelConfig parsed = model_config_of(config);
+  const WeightSource source = weight_source_of(weights);
   const py::gil_scoped_release release;
   return std::make_shared<LanguageModel>(parsed, source, dtype_from_name(dtype), find_device(device));
 }
@@ -82,8 +86,8 @@ std::shared_ptr<LanguageModel> make_model(const py::dict& config, const py::obje
 std::shared_ptr<EngineModel> make_engine_model(const py::dict& config, const py::object& weights,
                                                const std::string& engine, const std::string& use,
                                                const std::string& host) {
-  const ModelConfig parsed = config_of(config);
-  const WeightSource source = weights_of(weights);
+  const ModelConfig parsed = model_config_of(config);
+  const WeightSource source = weight_source_of(weights);
   const py::gil_scoped_release release;
   return std::make_shared<EngineModel>(parsed, source, find_device(engine), find_device(host),
                                        engine_use(use));
@@ -115,7 +119,7 @@ Choice choose(Sampler& sampler, const py::array& scores) {
 
 py::dict weight_shapes(const py::dict& config) {
   py::dict shapes;
-  for (const Port& weight : model_weights(config_of(config), DType::fp32))
+  for (const Port& weight : model_weights(model_config_of(config), DType::fp32))
     shapes[py::str(weight.name)] = tuple_of(weight.type.shape);
   return shapes;
 }
@@ -124,7 +128,7 @@ std::shared_ptr<Graph> model_graph(const py::dict& config, const std::string& dt
                                    std::int64_t tokens, std::int64_t cache, bool last) {
   const Head head = last ? Head::last_position : Head::every_position;
   return std::make_shared<Graph>(
-      forward(config_of(config), {batch, tokens, cache, head}, dtype_from_name(dtype)));
+      forward(model_config_of(config), {batch, tokens, cache, head}, dtype_from_name(dtype)));
 }
 
 SegmentKind segment_kind(const std::string& name) {
@@ -136,7 +140,7 @@ SegmentKind segment_kind(const std::string& name) {
 
 std::shared_ptr<Graph> segment_graph(const py::dict& config, const std::string& kind, std::int64_t layer,
                                      std::int64_t tokens) {
-  return std::make_shared<Graph>(segment(config_of(config), {segment_kind(kind), layer, tokens}));
+  return std::make_shared<Graph>(segment(model_config_of(config), {segment_kind(kind), layer, tokens}));
 }
 
 std::vector<std::string_view> model_types() {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "orion/graph.h"
+#include "orion/model.h"
 
 #include <pybind11/pybind11.h>
 
@@ -25,5 +26,10 @@ void bind_mil(pybind11::module_& m);
 void bind_model(pybind11::module_& m);
 void bind_ane(pybind11::module_& m);
 void bind_engine(pybind11::module_& m);
+void bind_train(pybind11::module_& m);
+
+/// A config.json as a dict; a mapping of arrays by name.
+ModelConfig model_config_of(const pybind11::dict& config);
+WeightSource weight_source_of(const pybind11::object& weights);
 
 }  // namespace orion

@@ -1,0 +1,136 @@
+// Training of language models: the layers in segments on a device, embedding, loss and optimizer on the host.
+//
+// Sizes: B sequences of S tokens in a micro-batch, C width, V vocabulary.
+#pragma once
+
+#include "orion/model.h"
+
+namespace orion {
+
+/// AdamW (Loshchilov and Hutter, arXiv 1711.05101) with bias correction, as torch.optim.AdamW computes it:
+/// w -= lr decay w; w -= lr m^ / (sqrt(v^) + epsilon). Vectors (norms, biases) do not decay.
+struct AdamW {
+  double beta1 = 0.9;
+  double beta2 = 0.999;
+  double epsilon = 1e-8;
+  double weight_decay = 0.01;
+};
+
+/// The loss is multiplied by `scale` before it is differentiated, so that small gradients survive in fp16. A step
+/// whose gradients are not finite is skipped and the scale halved; after `growth_interval` good steps in a row it
+/// doubles.
+struct LossScale {
+  double scale = 0.0;  // to begin with; 0: 1 where layers compute in fp32, else 1024
+  bool dynamic = true;
+  std::int64_t growth_interval = 200;
+};
+
+struct TrainOptions {
+  std::int64_t batch = 1;       // B
+  std::int64_t sequence = 256;  // S
+  AdamW adamw = {};
+  double clip = 1.0;  // largest norm of all gradients together; 0: any
+  LossScale loss_scale = {};
+  /// Steps between proofs that the device computes with the weights it was given; 0: none. The first updates are
+  /// always checked. Only where weights have to be brought to the device.
+  std::int64_t check_every = 100;
+};
+
+/// Where time went, in seconds.
+struct TrainTimes {
+  double device = 0.0;     // layers, forward and backward
+  double host = 0.0;       // embedding, head and loss, forward and backward
+  double gradients = 0.0;  // weights' gradients on the host, where the device has to wait for them
+  double optimizer = 0.0;
+  double update = 0.0;  // new weights onto the device, and proofs that they are there
+};
+
+struct StepReport {
+  std::int64_t step = 0;       // steps taken, this one included
+  double loss = 0.0;           // mean over the target tokens
+  double gradient_norm = 0.0;  // before clipping
+  double loss_scale = 1.0;     // with which the gradients were computed
+  bool skipped = false;        // the gradients were not finite; no weight has changed
+  std::int64_t tokens = 0;     // targets that counted
+  TrainTimes times = {};
+};
+
+/// One trainable tensor; all are fp32 and share the trainer's memory.
+struct Parameter {
+  std::string name;
+  Tensor value;
+  Tensor gradient;  // of the loss sum since the last step, times the loss scale / (B S)
+  Tensor first_moment;
+  Tensor second_moment;
+  bool decays = false;
+};
+
+/// What a resumed run needs besides the parameters.
+struct TrainState {
+  std::int64_t step = 0;
+  std::int64_t optimizer_steps = 0;  // steps that were not skipped
+  double loss_scale = 1.0;
+  std::int64_t good_steps = 0;  // since the scale last changed
+};
+
+class Trainer {
+ public:
+  /// Takes every weight of the model once. `device` runs the layers, `host` (which shares host memory) the rest.
+  /// Error for an option out of its range, S beyond the context, or a weight that is missing or does not fit.
+  Trainer(ModelConfig config, const WeightSource& weights, Device& device, Device& host, TrainOptions options);
+  ~Trainer();
+  Trainer(const Trainer&) = delete;
+  Trainer& operator=(const Trainer&) = delete;
+
+  /// Forward and backward of one micro-batch; its gradients are added to those since the last step. ids and targets
+  /// int32 (B, S); a target of -100 does not count. Returns the mean loss. Error naming the first value that is not
+  /// finite if the loss is not.
+  double accumulate(const Tensor& ids, const Tensor& targets);
+  /// One step of the optimizer with the gradients so far, which are then zero again, and the new weights onto the
+  /// device. DeviceError if the device keeps computing with old ones.
+  StepReport step(double learning_rate);
+  /// The mean loss of a micro-batch, without gradients.
+  double evaluate(const Tensor& ids, const Tensor& targets);
+
+  const ModelConfig& config() const;
+  const TrainOptions& options() const;
+  /// "cpu", "sim:macos26".
+  std::string_view device() const;
+  /// Every parameter, in the order of use.
+  const std::vector<Parameter>& parameters() const;
+  std::int64_t parameter_count() const;
+  TrainState state() const;
+  /// For a resumed run; call after the parameters' tensors have been filled. Brings the weights onto the device.
+  void restore(const TrainState& state);
+  /// Programs on the device, and the time their compiling took.
+  std::int64_t programs() const;
+  double compile_seconds() const;
+  /// Bytes of activations, gradients and other memory held beside the parameters.
+  std::size_t activation_bytes() const;
+  /// Proofs so far that new weights had arrived.
+  std::int64_t checks() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+/// How the learning rate moves: a linear rise over `warmup` steps, then as `shape` says down to `floor` times
+/// the peak at step `total`.
+enum class ScheduleShape : std::uint8_t { constant, linear, cosine };
+/// Error listing the names for any other.
+ScheduleShape schedule_shape(std::string_view name);
+
+struct Schedule {
+  double peak = 3e-4;
+  std::int64_t warmup = 0;
+  std::int64_t total = 0;
+  ScheduleShape shape = ScheduleShape::cosine;
+  double floor = 0.1;
+};
+/// Error for a schedule that makes no sense.
+void check_schedule(const Schedule& schedule);
+/// For step 0, 1, ...
+double learning_rate(const Schedule& schedule, std::int64_t step);
+
+}  // namespace orion

@@ -1,0 +1,44 @@
+#include "run/train_stages.h"
+
+#include "orion/passes.h"
+
+#include <algorithm>
+#include <chrono>
+
+namespace orion {
+
+StageProgram StageCompiler::compile(const Graph& graph) {
+  StageProgram stage;
+  Graph wanted = weights_ != nullptr ? graph : weights_as_inputs(graph, stage.weights);
+  const bool shared = weights_ == nullptr;
+  const auto known = std::ranges::find_if(
+      made_, [&](const Made& made) { return shared && same_structure(made.graph, wanted); });
+  if (known != made_.end()) {
+    stage.program = known->program;
+    return stage;
+  }
+  const auto start = std::chrono::steady_clock::now();
+  stage.program = device_.compile(wanted, shared ? device_.load({}) : weights_);
+  seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  made_.push_back({std::move(wanted), stage.program});
+  return stage;
+}
+
+void run_stage(const StageProgram& stage, const Memory& memory,
+               const std::function<Tensor(const std::string&)>& weight_of) {
+  const auto bound = [&](const Port& port) {
+    const auto weight = std::ranges::find(stage.weights, port.name, &WeightPort::port);
+    return weight == stage.weights.end() ? memory(port) : weight_of(weight->weight);
+  };
+  for (const Port& port : stage.program->inputs()) stage.program->bind(port.name, bound(port));
+  for (const Port& port : stage.program->outputs()) stage.program->bind(port.name, bound(port));
+  stage.program->run();
+}
+
+std::size_t bytes_of(const TensorMap& tensors) {
+  std::size_t total = 0;
+  for (const auto& [name, tensor] : tensors) total += tensor.bytes();
+  return total;
+}
+
+}  // namespace orion

@@ -1,0 +1,47 @@
+// The programs of one differentiated graph in training, and the memory their ports are bound to.
+#pragma once
+
+#include "orion/device.h"
+#include "orion/stages.h"
+
+namespace orion {
+
+/// A program and, if its weights are inputs, which they are.
+struct StageProgram {
+  std::shared_ptr<Program> program;
+  std::vector<WeightPort> weights;
+};
+
+/// Compiles stages, each once: layers that are alike share a program where weights are inputs.
+class StageCompiler {
+ public:
+  /// With `weights`, programs hold them; else the device shares host memory and they become inputs.
+  StageCompiler(Device& device, std::shared_ptr<DeviceWeights> weights)
+      : device_(device), weights_(std::move(weights)) {}
+
+  StageProgram compile(const Graph& graph);
+  std::int64_t programs() const { return static_cast<std::int64_t>(made_.size()); }
+  double seconds() const { return seconds_; }
+
+ private:
+  struct Made {
+    Graph graph;
+    std::shared_ptr<Program> program;
+  };
+
+  Device& device_;
+  std::shared_ptr<DeviceWeights> weights_;
+  std::vector<Made> made_;
+  double seconds_ = 0.0;
+};
+
+/// What ports are bound to: the first that knows a name gives its memory.
+using Memory = std::function<Tensor(const Port& port)>;
+
+/// Binds every port and runs. Weights come from `weight_of` by name.
+void run_stage(const StageProgram& stage, const Memory& memory, const std::function<Tensor(const std::string&)>& weight_of);
+
+/// Bytes of distinct memory in a map.
+std::size_t bytes_of(const TensorMap& tensors);
+
+}  // namespace orion
