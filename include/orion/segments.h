@@ -60,7 +60,7 @@ struct SegmentDef {
 ///          cos and sin (1, D/2, 1, S) of the columns' positions
 /// outputs  hidden (1, C, 1, S); q (1, H D, 1, S); k and v (1, G D, 1, S), as the cache holds them
 /// In `attention` column i sees columns 0 .. i; what stands in later columns cannot matter. With several
-/// sequences there are B S columns (but cos and sin of S), and none sees another sequence.
+/// sequences there are B S columns, and none sees another sequence's. As rows, cos and sin are (S, D/2).
 Graph segment(const ModelConfig& config, const SegmentShape& shape);
 /// Whether segments that make keys have the inputs cos and sin.
 bool has_rotary_inputs(const ModelConfig& config);

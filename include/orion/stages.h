@@ -44,8 +44,8 @@ struct Stages {
   std::vector<GradientPort> gradients;
 };
 
-/// What the outputs need runs forward, and what else the d_<input> need, backward. A stage reads the values of
-/// earlier ones as they are and computes none of them again; only reshapes are repeated, since they cost
+/// What the outputs need runs forward, and what else the d_<input> need, backward. A stage reads the values
+/// of earlier ones as they are and computes none of them again; only reshapes are repeated, since they cost
 /// nothing.
 Stages in_stages(const Differentiated& whole);
 

@@ -16,9 +16,9 @@ struct AdamW {
   double weight_decay = 0.01;
 };
 
-/// The loss is multiplied by `scale` before it is differentiated, so that small gradients survive in fp16. A step
-/// whose gradients are not finite is skipped and the scale halved; after `growth_interval` good steps in a row it
-/// doubles.
+/// The loss is multiplied by `scale` before it is differentiated, so that small gradients survive in fp16. A
+/// step whose gradients are not finite is skipped and the scale halved; after `growth_interval` good steps in
+/// a row it doubles.
 struct LossScale {
   double scale = 0.0;  // to begin with; 0: 1 where layers compute in fp32, else 1024
   bool dynamic = true;
@@ -31,8 +31,8 @@ struct TrainOptions {
   AdamW adamw = {};
   double clip = 1.0;  // largest norm of all gradients together; 0: any
   LossScale loss_scale = {};
-  /// Steps between proofs that the device computes with the weights it was given; 0: none. The first updates are
-  /// always checked. Only where weights have to be brought to the device.
+  /// Steps between proofs that the device computes with the weights it was given; 0: none. The first updates
+  /// are always checked. Only where weights have to be brought to the device.
   std::int64_t check_every = 100;
 };
 
@@ -75,19 +75,21 @@ struct TrainState {
 
 class Trainer {
  public:
-  /// Takes every weight of the model once. `device` runs the layers, `host` (which shares host memory) the rest.
-  /// Error for an option out of its range, S beyond the context, or a weight that is missing or does not fit.
-  Trainer(ModelConfig config, const WeightSource& weights, Device& device, Device& host, TrainOptions options);
+  /// Takes every weight of the model once. `device` runs the layers, `host` (which shares host memory) the
+  /// rest. Error for an option out of its range, S beyond the context, or a weight that is missing or does
+  /// not fit.
+  Trainer(ModelConfig config, const WeightSource& weights, Device& device, Device& host,
+          TrainOptions options);
   ~Trainer();
   Trainer(const Trainer&) = delete;
   Trainer& operator=(const Trainer&) = delete;
 
-  /// Forward and backward of one micro-batch; its gradients are added to those since the last step. ids and targets
-  /// int32 (B, S); a target of -100 does not count. Returns the mean loss. Error naming the first value that is not
-  /// finite if the loss is not.
+  /// Forward and backward of one micro-batch; its gradients are added to those since the last step. ids and
+  /// targets int32 (B, S); a target of -100 does not count. Returns the mean loss. Error naming the first
+  /// value that is not finite if the loss is not.
   double accumulate(const Tensor& ids, const Tensor& targets);
-  /// One step of the optimizer with the gradients so far, which are then zero again, and the new weights onto the
-  /// device. DeviceError if the device keeps computing with old ones.
+  /// One step of the optimizer with the gradients so far, which are then zero again, and the new weights onto
+  /// the device. DeviceError if the device keeps computing with old ones.
   StepReport step(double learning_rate);
   /// The mean loss of a micro-batch, without gradients.
   double evaluate(const Tensor& ids, const Tensor& targets);
@@ -100,7 +102,8 @@ class Trainer {
   const std::vector<Parameter>& parameters() const;
   std::int64_t parameter_count() const;
   TrainState state() const;
-  /// For a resumed run; call after the parameters' tensors have been filled. Brings the weights onto the device.
+  /// For a resumed run; call after the parameters' tensors have been filled. Brings the weights onto the
+  /// device.
   void restore(const TrainState& state);
   /// Programs on the device, and the time their compiling took.
   std::int64_t programs() const;

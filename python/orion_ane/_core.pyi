@@ -22,7 +22,11 @@ __all__: list[str] = [
     "Program",
     "Sampler",
     "SamplerOptions",
+    "StepReport",
     "TextModel",
+    "TrainOptions",
+    "TrainState",
+    "Trainer",
     "Value",
     "WeightFile",
     "add_profile",
@@ -35,6 +39,7 @@ __all__: list[str] = [
     "emit_mil",
     "engine_info",
     "engine_usage",
+    "learning_rate",
     "legalize",
     "limit_families",
     "limits",
@@ -395,6 +400,152 @@ class Generation:
     @property
     def seed(self) -> int: ...
 
+class TrainOptions:
+    """
+    How a Trainer trains; see orion_ane.Trainer.
+    """
+    def __init__(
+        self,
+        *,
+        batch: typing.SupportsInt | typing.SupportsIndex = 1,
+        sequence: typing.SupportsInt | typing.SupportsIndex = 256,
+        beta1: typing.SupportsFloat | typing.SupportsIndex = 0.9,
+        beta2: typing.SupportsFloat | typing.SupportsIndex = 0.999,
+        epsilon: typing.SupportsFloat | typing.SupportsIndex = 1e-08,
+        weight_decay: typing.SupportsFloat | typing.SupportsIndex = 0.01,
+        clip: typing.SupportsFloat | typing.SupportsIndex = 1.0,
+        loss_scale: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+        dynamic_loss_scale: bool = True,
+        growth_interval: typing.SupportsInt | typing.SupportsIndex = 200,
+        check_every: typing.SupportsInt | typing.SupportsIndex = 100,
+    ) -> None: ...
+    @property
+    def batch(self) -> int: ...
+    @property
+    def sequence(self) -> int: ...
+
+class TrainState:
+    """
+    What a resumed run needs besides the parameters.
+    """
+    def __init__(
+        self,
+        *,
+        step: typing.SupportsInt | typing.SupportsIndex,
+        optimizer_steps: typing.SupportsInt | typing.SupportsIndex,
+        loss_scale: typing.SupportsFloat | typing.SupportsIndex,
+        good_steps: typing.SupportsInt | typing.SupportsIndex,
+    ) -> None: ...
+    @property
+    def good_steps(self) -> int:
+        """
+        Since the loss scale last changed.
+        """
+    @property
+    def loss_scale(self) -> float: ...
+    @property
+    def optimizer_steps(self) -> int:
+        """
+        Steps that were not skipped.
+        """
+    @property
+    def step(self) -> int: ...
+
+class StepReport:
+    """
+    What a step did.
+    """
+    @property
+    def gradient_norm(self) -> float:
+        """
+        Before clipping.
+        """
+    @property
+    def loss(self) -> float:
+        """
+        Mean over the target tokens.
+        """
+    @property
+    def loss_scale(self) -> float: ...
+    @property
+    def skipped(self) -> bool:
+        """
+        The gradients were not finite; no weight has changed.
+        """
+    @property
+    def step(self) -> int:
+        """
+        Steps taken, this one included.
+        """
+    @property
+    def times(self) -> dict:
+        """
+        Seconds: device, host, gradients, optimizer, update.
+        """
+    @property
+    def tokens(self) -> int:
+        """
+        Targets that counted.
+        """
+
+class Trainer:
+    """
+    Trains a model: layers on a device, the rest on the host.
+    """
+    def __init__(
+        self, config: dict, weights: typing.Any, device: str, options: TrainOptions
+    ) -> None: ...
+    def accumulate(self, ids: typing.Any, targets: typing.Any) -> float:
+        """
+        Forward and backward of one micro-batch (B, S); its mean loss.
+        """
+    def evaluate(self, ids: typing.Any, targets: typing.Any) -> float:
+        """
+        The mean loss of a micro-batch, without gradients.
+        """
+    def restore(self, state: TrainState) -> None:
+        """
+        Continues from a state whose weights and moments have been written.
+        """
+    def step(self, learning_rate: typing.SupportsFloat | typing.SupportsIndex) -> StepReport:
+        """
+        One step of the optimizer with the gradients so far.
+        """
+    @property
+    def activation_bytes(self) -> int: ...
+    @property
+    def checks(self) -> int:
+        """
+        Proofs so far that the device computed with new weights.
+        """
+    @property
+    def compile_seconds(self) -> float: ...
+    @property
+    def device(self) -> str: ...
+    @property
+    def first_moments(self) -> dict: ...
+    @property
+    def gradients(self) -> dict:
+        """
+        Sums since the last step, times the loss scale.
+        """
+    @property
+    def num_parameters(self) -> int: ...
+    @property
+    def programs(self) -> int:
+        """
+        Compiled for the device.
+        """
+    @property
+    def second_moments(self) -> dict: ...
+    @property
+    def state(self) -> TrainState: ...
+    @property
+    def weights(self) -> dict:
+        """
+        {name: fp32 array}, views of the trainer's memory; call `restore` after writing.
+        """
+
 def add_profile(profile: dict) -> str:
     """
     Makes a measured profile known by its name, which is returned.
@@ -443,6 +594,19 @@ def engine_info(device: str) -> dict:
 def engine_usage(device: str) -> dict:
     """
     Compiles, loads and cache hits of this process.
+    """
+
+def learning_rate(
+    step: typing.SupportsInt | typing.SupportsIndex,
+    *,
+    peak: typing.SupportsFloat | typing.SupportsIndex,
+    warmup: typing.SupportsInt | typing.SupportsIndex = 0,
+    total: typing.SupportsInt | typing.SupportsIndex = 0,
+    shape: str = "cosine",
+    floor: typing.SupportsFloat | typing.SupportsIndex = 0.1,
+) -> float:
+    """
+    The learning rate of step 0, 1, ...: a linear rise over `warmup` steps, then 'constant', 'linear' or 'cosine' down to `floor` times the peak at step `total`.
     """
 
 def legalize(graph: Graph, profile: str) -> Graph:

@@ -17,9 +17,9 @@ Value Columns::input(std::string_view name, std::int64_t channels) {
 
 Value Columns::angles(std::string_view name) {
   const std::int64_t pairs = config_.head_dim / 2;
-  const Value x = graph_.input(name, {shape_.dtype, activation_shape(shape_.layout, pairs, shape_.tokens)});
-  if (shape_.layout == Layout::rows) return ops::reshape(x, {1, 1, shape_.tokens, pairs});
-  return ops::transpose(ops::reshape(x, {1, 1, pairs, shape_.tokens}), {0, 1, 3, 2});
+  if (shape_.layout == Layout::columns) return split_heads(input(name, pairs), 1);
+  return ops::reshape(graph_.input(name, {shape_.dtype, {shape_.tokens, pairs}}),
+                      {1, 1, shape_.tokens, pairs});
 }
 
 Value Columns::weight(const std::string& name, const Shape& shape) {
@@ -28,18 +28,16 @@ Value Columns::weight(const std::string& name, const Shape& shape) {
 
 Value Columns::linear(Value x, const std::string& name, std::int64_t out, bool bias) {
   const Value w = weight(name + ".weight", {out, x.shape()[1]});
-  const Value y = shape_.layout == Layout::rows
-                      ? ops::matmul(x, w, false, true)
-                      : ops::conv(x, ops::reshape(w, {out, w.shape()[1], 1, 1}));
+  const Value y = shape_.layout == Layout::rows ? ops::matmul(x, w, false, true)
+                                                : ops::conv(x, ops::reshape(w, {out, w.shape()[1], 1, 1}));
   return bias ? with_bias(y, name + ".bias") : y;
 }
 
 Value Columns::conv1d(Value x, const std::string& name, std::int64_t out) {
   const Value w = weight(name + ".weight", {x.shape()[1], out});
-  const Value y =
-      shape_.layout == Layout::rows
-          ? ops::matmul(x, w)
-          : ops::conv(x, ops::reshape(ops::transpose(w, {1, 0}), {out, w.shape()[0], 1, 1}));
+  const Value y = shape_.layout == Layout::rows
+                      ? ops::matmul(x, w)
+                      : ops::conv(x, ops::reshape(ops::transpose(w, {1, 0}), {out, w.shape()[0], 1, 1}));
   return with_bias(y, name + ".bias");
 }
 
@@ -67,8 +65,7 @@ Value Columns::merge_heads(Value x) const {
   const std::int64_t channels = x.shape()[1] * x.shape()[3];
   if (shape_.layout == Layout::rows)
     return ops::reshape(ops::transpose(x, {0, 2, 1, 3}), {columns, channels});
-  if (shape_.batch == 1)
-    return ops::reshape(ops::transpose(x, {0, 1, 3, 2}), {1, channels, 1, columns});
+  if (shape_.batch == 1) return ops::reshape(ops::transpose(x, {0, 1, 3, 2}), {1, channels, 1, columns});
   return ops::reshape(ops::transpose(x, {1, 3, 0, 2}), {1, channels, 1, columns});
 }
 
@@ -124,10 +121,7 @@ Graph EmbeddingGraph::finish(Value x) {
 }
 
 HeadGraph::HeadGraph(const ModelConfig& config, std::int64_t batch, DType dtype)
-    : config_(config),
-      dtype_(dtype),
-      graph_("main"),
-      x_(graph_.input("x", {dtype, {batch, config.width}})) {}
+    : config_(config), dtype_(dtype), graph_("main"), x_(graph_.input("x", {dtype, {batch, config.width}})) {}
 
 Value HeadGraph::weight(const std::string& name, const Shape& shape) {
   return graph_.weight(name, {dtype_, shape});

@@ -23,7 +23,8 @@ class Columns {
   Value conv1d(Value x, const std::string& name, std::int64_t out);
   Value activate(Value x) const;
 
-  /// The angles of positions 0 .. S - 1 of every sequence, an input (1, D/2, 1, S): (1, 1, S, D/2).
+  /// The angles of every token's position, an input (1, D/2, 1, B S): (B, 1, S, D/2). Rows are those of one
+  /// sequence (S, D/2), since a broadcast over sequences costs the CPU nothing and the engine refuses it.
   Value angles(std::string_view name);
   /// (1, n D, 1, B S) -> (B, n, S, D)
   Value split_heads(Value x, std::int64_t count) const;

@@ -4,7 +4,6 @@
 #include "models/decoder.h"
 #include "models/rope.h"
 #include "orion/error.h"
-#include "orion/op.h"
 #include "orion/ops.h"
 
 #include <algorithm>
@@ -47,9 +46,8 @@ void write_columns(const Tensor& table, std::span<const std::int32_t> positions,
 // x as rows (N, C), fp32 -> as the layers take it
 Value as_activations(Value x, const EndShape& shape) {
   const std::int64_t tokens = x.shape()[0], channels = x.shape()[1];
-  const Value y = shape.layout == Layout::rows
-                      ? x
-                      : ops::reshape(ops::transpose(x, {1, 0}), {1, channels, 1, tokens});
+  const Value y =
+      shape.layout == Layout::rows ? x : ops::reshape(ops::transpose(x, {1, 0}), {1, channels, 1, tokens});
   return shape.dtype == DType::fp32 ? y : ops::cast(y, std::string(dtype_name(shape.dtype)));
 }
 
@@ -109,14 +107,18 @@ void RotaryTable::write(std::span<const std::int32_t> positions, const Tensor& c
 
 RotaryAngles rotary_angles(const ModelConfig& config, const SegmentShape& shape) {
   if (!has_rotary_inputs(config)) return {};
-  const RopeTables tables = rope_tables(config.rope, shape.tokens, config.head_dim, shape.dtype);
-  if (shape.layout == Layout::rows) return {tables.cos, tables.sin};
-  const auto turned = [&](const Tensor& table) {
-    Node node{.op = &op("transpose"), .attrs = {std::vector<std::int64_t>{1, 0}}};
-    node.type = {shape.dtype, {config.head_dim / 2, shape.tokens}};
-    return evaluate(node, std::span(&table, 1)).reshaped({1, config.head_dim / 2, 1, shape.tokens});
-  };
-  return {turned(tables.cos), turned(tables.sin)};
+  if (shape.layout == Layout::rows) {
+    const RopeTables tables = rope_tables(config.rope, shape.tokens, config.head_dim, shape.dtype);
+    return {tables.cos, tables.sin};
+  }
+  if (shape.dtype != DType::fp16) fail("rotary_angles: columns are fp16");
+  const std::int64_t columns = shape.batch * shape.tokens;
+  const TensorType plane{DType::fp16, activation_shape(shape.layout, config.head_dim / 2, columns)};
+  std::vector<std::int32_t> positions;
+  for (std::int64_t i = 0; i < columns; ++i) positions.push_back(static_cast<std::int32_t>(i % shape.tokens));
+  const RotaryAngles angles{Tensor(plane), Tensor(plane)};
+  RotaryTable(config).write(positions, angles.cos, angles.sin);
+  return angles;
 }
 
 Graph embedding_segment(const ModelConfig& config, std::int64_t columns) {
@@ -153,8 +155,7 @@ Graph training_loss(const ModelConfig& config, const EndShape& shape) {
   const std::int64_t tokens = shape.batch * shape.tokens;
   const Graph head = segments_of(config).head(config, tokens, DType::fp32);
   Graph graph;
-  const Value x =
-      graph.input("x", {shape.dtype, activation_shape(shape.layout, config.width, tokens)});
+  const Value x = graph.input("x", {shape.dtype, activation_shape(shape.layout, config.width, tokens)});
   const Value targets = graph.input("targets", {DType::int32, {tokens}});
   const Value logits = inlined(graph, head, {{"x", as_rows(x, shape)}});
   graph.output("loss", ops::reshape(ops::reduce_sum(ops::cross_entropy(logits, targets), {0}), {1}));

@@ -70,9 +70,7 @@ class StageGraph {
     return value.dtype() == DType::fp32 ? value : ops::cast(value, "fp32");
   }
 
-  Value widened(Value value) const {
-    return wide_ && is_float(value.dtype()) ? as_fp32(value) : value;
-  }
+  Value widened(Value value) const { return wide_ && is_float(value.dtype()) ? as_fp32(value) : value; }
 
   const Graph& from_;
   bool wide_;
@@ -175,8 +173,9 @@ class Cutter {
     StageGraph to(graph_, false);
     fill(to, stage, std::move(wanted));
     for (const Output& output : graph_.outputs()) {
-      const bool here = stage == Stage::forward ? is_original(output.name)
-                                                : !is_original(output.name) && !is_weight_gradient(output.name);
+      const bool here = stage == Stage::forward
+                            ? is_original(output.name)
+                            : !is_original(output.name) && !is_weight_gradient(output.name);
       if (here) to.graph().output(output.name, to.value(output.node));
     }
     for (const auto& [id, name] : exports_)
@@ -248,9 +247,8 @@ Differentiated differentiate(const Graph& graph, std::span<const std::string> in
   const std::vector<Value> dx = gradient(joint, of, dy, wrt);
   for (std::size_t i = 0; i < dx.size(); ++i)
     joint.output(i < inputs.size() ? "d_" + inputs[i] : result.gradients[i - inputs.size()].port, dx[i]);
-  result.graph = optimize(expand_composites(joint, [&](const Graph& g, const Node& node) {
-    return expand && expand(g, node);
-  }));
+  result.graph = optimize(
+      expand_composites(joint, [&](const Graph& g, const Node& node) { return expand && expand(g, node); }));
   return result;
 }
 
@@ -263,8 +261,8 @@ Graph accumulating(const Differentiated& whole) {
     if (std::ranges::find(whole.gradients, output.name, &GradientPort::port) == whole.gradients.end()) {
       const Value value = to.value(output.node);
       const DType wanted = whole.graph.node(output.node).type.dtype;
-      to.graph().output(output.name, value.dtype() == wanted ? value
-                                                             : ops::cast(value, std::string(dtype_name(wanted))));
+      to.graph().output(output.name,
+                        value.dtype() == wanted ? value : ops::cast(value, std::string(dtype_name(wanted))));
     }
   output_gradients(to, whole);
   return std::move(to.graph());

@@ -10,17 +10,17 @@ namespace py = pybind11;
 namespace orion {
 namespace {
 
-std::unique_ptr<Trainer> make_trainer(const py::dict& config, const py::object& weights, const std::string& device,
-                                      const TrainOptions& options) {
+std::unique_ptr<Trainer> make_trainer(const py::dict& config, const py::object& weights,
+                                      const std::string& device, const TrainOptions& options) {
   const ModelConfig parsed = model_config_of(config);
   const WeightSource source = weight_source_of(weights);
   const py::gil_scoped_release release;
   return std::make_unique<Trainer>(parsed, source, find_device(device), find_device("cpu"), options);
 }
 
-TrainOptions make_options(std::int64_t batch, std::int64_t sequence, double beta1, double beta2, double epsilon,
-                          double weight_decay, double clip, double loss_scale, bool dynamic_loss_scale,
-                          std::int64_t growth_interval, std::int64_t check_every) {
+TrainOptions make_options(std::int64_t batch, std::int64_t sequence, double beta1, double beta2,
+                          double epsilon, double weight_decay, double clip, double loss_scale,
+                          bool dynamic_loss_scale, std::int64_t growth_interval, std::int64_t check_every) {
   return {.batch = batch,
           .sequence = sequence,
           .adamw = {beta1, beta2, epsilon, weight_decay},
@@ -72,7 +72,8 @@ void bind_options(py::module_& m) {
       .def_readonly("batch", &TrainOptions::batch)
       .def_readonly("sequence", &TrainOptions::sequence);
   py::class_<TrainState>(m, "TrainState", "What a resumed run needs besides the parameters.")
-      .def(py::init([](std::int64_t step, std::int64_t optimizer_steps, double loss_scale, std::int64_t good_steps) {
+      .def(py::init([](std::int64_t step, std::int64_t optimizer_steps, double loss_scale,
+                       std::int64_t good_steps) {
              return TrainState{step, optimizer_steps, loss_scale, good_steps};
            }),
            py::kw_only(), py::arg("step"), py::arg("optimizer_steps"), py::arg("loss_scale"),
@@ -91,8 +92,7 @@ void bind_report(py::module_& m) {
       .def_readonly("loss_scale", &StepReport::loss_scale)
       .def_readonly("skipped", &StepReport::skipped, "The gradients were not finite; no weight has changed.")
       .def_readonly("tokens", &StepReport::tokens, "Targets that counted.")
-      .def_property_readonly("times", times_of,
-                             "Seconds: device, host, gradients, optimizer, update.");
+      .def_property_readonly("times", times_of, "Seconds: device, host, gradients, optimizer, update.");
 }
 
 }  // namespace
@@ -101,7 +101,8 @@ void bind_train(py::module_& m) {
   bind_options(m);
   bind_report(m);
   py::class_<Trainer>(m, "Trainer", "Trains a model: layers on a device, the rest on the host.")
-      .def(py::init(&make_trainer), py::arg("config"), py::arg("weights"), py::arg("device"), py::arg("options"))
+      .def(py::init(&make_trainer), py::arg("config"), py::arg("weights"), py::arg("device"),
+           py::arg("options"))
       .def("accumulate", on_batch<&Trainer::accumulate>, py::arg("ids"), py::arg("targets"),
            "Forward and backward of one micro-batch (B, S); its mean loss.")
       .def("step", &Trainer::step, py::arg("learning_rate"), py::call_guard<py::gil_scoped_release>(),
@@ -121,10 +122,10 @@ void bind_train(py::module_& m) {
       .def_property_readonly(
           "gradients", [](const Trainer& t) { return parameters_of(t, &Parameter::gradient); },
           "Sums since the last step, times the loss scale.")
-      .def_property_readonly(
-          "first_moments", [](const Trainer& t) { return parameters_of(t, &Parameter::first_moment); })
-      .def_property_readonly(
-          "second_moments", [](const Trainer& t) { return parameters_of(t, &Parameter::second_moment); })
+      .def_property_readonly("first_moments",
+                             [](const Trainer& t) { return parameters_of(t, &Parameter::first_moment); })
+      .def_property_readonly("second_moments",
+                             [](const Trainer& t) { return parameters_of(t, &Parameter::second_moment); })
       .def_property_readonly("state", &Trainer::state)
       .def("restore", &Trainer::restore, py::arg("state"), py::call_guard<py::gil_scoped_release>(),
            "Continues from a state whose weights and moments have been written.");

@@ -27,7 +27,8 @@ Freshness::Freshness(const Graph& graph, Device& host) {
     if (graph.node(id).name == "x") x_ = fixed_input(graph.node(id).type);
 }
 
-Tensor Freshness::reference(const std::function<Tensor(const std::string&)>& weights, const TensorMap& inputs) {
+Tensor Freshness::reference(const std::function<Tensor(const std::string&)>& weights,
+                            const TensorMap& inputs) {
   Tensor hidden;
   const auto memory = [&](const Port& port) {
     if (port.name == "x") return x_;
@@ -39,7 +40,8 @@ Tensor Freshness::reference(const std::function<Tensor(const std::string&)>& wei
 }
 
 std::optional<double> Freshness::measure(const Tensor& device, const Tensor& older, const Tensor& newer) {
-  const Tensor d = convert(device, DType::fp32), a = convert(older, DType::fp32), b = convert(newer, DType::fp32);
+  const Tensor d = convert(device, DType::fp32), a = convert(older, DType::fp32),
+               b = convert(newer, DType::fp32);
   double along = 0.0, change = 0.0, rounding = 0.0;
   for (std::size_t i = 0; i < d.as<float>().size(); ++i) {
     const double s = static_cast<double>(b.as<float>()[i]) - static_cast<double>(a.as<float>()[i]);

@@ -5,10 +5,10 @@
 
 namespace orion {
 
-/// Compares what a segment's program gives for a fixed input with what the host computes from the new weights and
-/// from those before. Steps are small beside fp16's rounding, so the question is along which of the two the outputs
-/// lie: with d = device - old and s = new - old, d.s / s.s is 1 for new weights and 0 for old ones, whatever the
-/// rounding, which is not correlated with s.
+/// Compares what a segment's program gives for a fixed input with what the host computes from the new weights
+/// and from those before. Steps are small beside fp16's rounding, so the question is along which of the two
+/// the outputs lie: with d = device - old and s = new - old, d.s / s.s is 1 for new weights and 0 for old
+/// ones, whatever the rounding, which is not correlated with s.
 class Freshness {
  public:
   /// `graph`: the segment, with inputs x (and cos, sin) and an output hidden.

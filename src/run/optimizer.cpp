@@ -40,8 +40,8 @@ double gradient_norm(std::span<const Parameter> parameters) {
   return std::sqrt(total);
 }
 
-void adamw_step(std::span<const Parameter> parameters, const AdamW& options, double learning_rate, double factor,
-                std::int64_t step) {
+void adamw_step(std::span<const Parameter> parameters, const AdamW& options, double learning_rate,
+                double factor, std::int64_t step) {
   const double correction1 = 1.0 - std::pow(options.beta1, static_cast<double>(step));
   const double correction2 = 1.0 - std::pow(options.beta2, static_cast<double>(step));
   const auto size = static_cast<float>(learning_rate / correction1);

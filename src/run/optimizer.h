@@ -9,8 +9,8 @@ namespace orion {
 double gradient_norm(std::span<const Parameter> parameters);
 
 /// One step with gradient `factor` g; step counts from 1. Gradients are zero afterwards.
-void adamw_step(std::span<const Parameter> parameters, const AdamW& options, double learning_rate, double factor,
-                std::int64_t step);
+void adamw_step(std::span<const Parameter> parameters, const AdamW& options, double learning_rate,
+                double factor, std::int64_t step);
 
 void clear_gradients(std::span<const Parameter> parameters);
 

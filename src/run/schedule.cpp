@@ -31,7 +31,8 @@ double learning_rate(const Schedule& schedule, std::int64_t step) {
   if (schedule.shape == ScheduleShape::constant) return schedule.peak;
   const auto length = static_cast<double>(std::max<std::int64_t>(1, schedule.total - schedule.warmup));
   const double done = std::min(1.0, static_cast<double>(step - schedule.warmup) / length);
-  const double left = schedule.shape == ScheduleShape::linear ? 1.0 - done : 0.5 * (1.0 + std::cos(std::numbers::pi * done));
+  const double left =
+      schedule.shape == ScheduleShape::linear ? 1.0 - done : 0.5 * (1.0 + std::cos(std::numbers::pi * done));
   return schedule.peak * (schedule.floor + (1.0 - schedule.floor) * left);
 }
 

@@ -39,7 +39,8 @@ class StageCompiler {
 using Memory = std::function<Tensor(const Port& port)>;
 
 /// Binds every port and runs. Weights come from `weight_of` by name.
-void run_stage(const StageProgram& stage, const Memory& memory, const std::function<Tensor(const std::string&)>& weight_of);
+void run_stage(const StageProgram& stage, const Memory& memory,
+               const std::function<Tensor(const std::string&)>& weight_of);
 
 /// Bytes of distinct memory in a map.
 std::size_t bytes_of(const TensorMap& tensors);

@@ -40,8 +40,8 @@ class Timed {
 void check_options(const ModelConfig& config, const TrainOptions& options) {
   if (options.batch < 1) fail("train: a batch of ", options.batch, ", at least 1 is needed");
   if (options.sequence < 1 || options.sequence > config.context)
-    fail("train: a sequence of ", options.sequence, " tokens, from 1 to the model's context of ", config.context,
-         " is needed");
+    fail("train: a sequence of ", options.sequence, " tokens, from 1 to the model's context of ",
+         config.context, " is needed");
   const AdamW& adamw = options.adamw;
   for (const double beta : {adamw.beta1, adamw.beta2})
     if (!(beta >= 0.0 && beta < 1.0)) fail("train: a beta of ", beta, ", from 0 to below 1 is needed");
@@ -111,7 +111,8 @@ struct Trainer::Impl {
   std::int64_t targets_seen = 0;
   std::int64_t updates = 0, checks = 0;
 
-  Impl(ModelConfig wanted_config, const WeightSource& weights, Device& layers, Device& rest, TrainOptions wanted)
+  Impl(ModelConfig wanted_config, const WeightSource& weights, Device& layers, Device& rest,
+       TrainOptions wanted)
       : config(std::move(wanted_config)),
         options(wanted),
         device(layers),
@@ -142,8 +143,8 @@ struct Trainer::Impl {
     for (const Port& wanted : model_weights(config, DType::fp32)) {
       const Tensor value = load_weight(weights, wanted).clone();
       by_name[wanted.name] = parameters.size();
-      parameters.push_back({wanted.name, value, Tensor(value.type()), Tensor(value.type()), Tensor(value.type()),
-                            value.shape().rank() > 1});
+      parameters.push_back({wanted.name, value, Tensor(value.type()), Tensor(value.type()),
+                            Tensor(value.type()), value.shape().rank() > 1});
     }
     on_host.emplace(host, nullptr);
     if (in_place) return void(on_device.emplace(device, nullptr));
@@ -158,9 +159,11 @@ struct Trainer::Impl {
   TensorMap layer_weights() const {
     TensorMap result;
     for (std::int64_t layer = 0; layer < config.layers; ++layer)
-      for (const SegmentKind kind : {SegmentKind::attention, SegmentKind::feed_forward})
-        for (const Node& node : training_layer(config, shape_of(kind, layer)).nodes())
+      for (const SegmentKind kind : {SegmentKind::attention, SegmentKind::feed_forward}) {
+        const Graph graph = training_layer(config, shape_of(kind, layer));
+        for (const Node& node : graph.nodes())
           if (node.is("weight")) result.emplace(node.name, half_value_of(node.name));
+      }
     return result;
   }
 
@@ -228,7 +231,8 @@ struct Trainer::Impl {
       for (const Port& port : segment.forward.program->outputs())
         if (port.name != "hidden") segment.taps.emplace(port.name, Tensor(port.type));
       for (const Port& port : segment.backward.program->outputs())
-        if (port.name != "d_x") (in_place ? shared : segment.taps).emplace(cut_name(segment, port), Tensor(port.type));
+        if (port.name != "d_x")
+          (in_place ? shared : segment.taps).emplace(cut_name(segment, port), Tensor(port.type));
     }
   }
 
@@ -256,14 +260,16 @@ struct Trainer::Impl {
       if (port.name == "hidden") return x[i + 1];
       if (port.name == "d_x") return dx[i];
       if (port.name == "d_hidden") return dx[i + 1];
-      if (const Tensor gradient = gradient_memory(segment.gradients, port); !gradient.empty()) return gradient;
+      if (const Tensor gradient = gradient_memory(segment.gradients, port); !gradient.empty())
+        return gradient;
       if (const auto tap = segment.taps.find(port.name); tap != segment.taps.end()) return tap->second;
       if (const auto cut = shared.find(cut_name(segment, port)); cut != shared.end()) return cut->second;
       return shared.at(port.name);
     };
   }
 
-  Memory memory_of_ends(const std::vector<GradientPort>& gradients, const Tensor& ids, const Tensor& targets) {
+  Memory memory_of_ends(const std::vector<GradientPort>& gradients, const Tensor& ids,
+                        const Tensor& targets) {
     return [&](const Port& port) -> Tensor {
       if (port.name == "ids") return ids;
       if (port.name == "targets") return targets;
@@ -309,7 +315,8 @@ struct Trainer::Impl {
     run_forward(ids, targets);
     {
       const Timed timed(times.host);
-      shared.at("d_loss").as<float>()[0] = static_cast<float>(state.loss_scale / static_cast<double>(tokens()));
+      shared.at("d_loss").as<float>()[0] =
+          static_cast<float>(state.loss_scale / static_cast<double>(tokens()));
       run_stage(loss_backward, memory_of_ends(loss_gradients, ids, targets), values());
     }
     const auto sum = static_cast<double>(shared.at("loss").as<float>()[0]);
@@ -381,7 +388,8 @@ struct Trainer::Impl {
                       .loss = loss_sum / static_cast<double>(targets_seen),
                       .loss_scale = state.loss_scale,
                       .tokens = targets_seen};
-    const double factor = static_cast<double>(tokens()) / (state.loss_scale * static_cast<double>(targets_seen));
+    const double factor =
+        static_cast<double>(tokens()) / (state.loss_scale * static_cast<double>(targets_seen));
     {
       const Timed timed(times.optimizer);
       report.gradient_norm = gradient_norm(parameters) * factor;
@@ -452,7 +460,8 @@ struct Trainer::Impl {
     auto found = freshness.find(i);
     if (found == freshness.end())
       found = freshness.emplace(i, Freshness(training_layer(config, shapes[i]), host)).first;
-    return found->second.reference([this](const std::string& weight) { return half_value_of(weight); }, shared);
+    return found->second.reference([this](const std::string& weight) { return half_value_of(weight); },
+                                   shared);
   }
 
   void prove(std::size_t i, const Tensor& before) {
@@ -462,7 +471,9 @@ struct Trainer::Impl {
     const Memory usual = memory_of(i);
     run_stage(
         segments[i].forward,
-        [&](const Port& port) { return port.name == "x" ? input : port.name == "hidden" ? hidden : usual(port); },
+        [&](const Port& port) {
+          return port.name == "x" ? input : port.name == "hidden" ? hidden : usual(port);
+        },
         values());
     const std::optional<double> share = Freshness::measure(hidden, before, after);
     if (!share) return;
@@ -474,7 +485,8 @@ struct Trainer::Impl {
   }
 };
 
-Trainer::Trainer(ModelConfig config, const WeightSource& weights, Device& device, Device& host, TrainOptions options)
+Trainer::Trainer(ModelConfig config, const WeightSource& weights, Device& device, Device& host,
+                 TrainOptions options)
     : impl_(std::make_unique<Impl>(std::move(config), weights, device, host, options)) {}
 Trainer::~Trainer() = default;
 
