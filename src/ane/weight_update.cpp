@@ -84,10 +84,12 @@ std::shared_ptr<Loaded> reload(Runtime& runtime, const std::shared_ptr<Loaded>& 
 }
 
 Update best_update(const std::vector<Verdict>& verdicts, bool with_inputs) {
+  // However fast, compiling again is the last resort: a process has a budget of compiles, not of the rest.
+  const auto rank = [](const Verdict& v) { return std::pair(v.update == Update::recompile, v.seconds); };
   const Verdict* best = nullptr;
   for (const Verdict& verdict : verdicts) {
     if (!verdict.eligible || (verdict.update == Update::input && !with_inputs)) continue;
-    if (best == nullptr || verdict.seconds < best->seconds) best = &verdict;
+    if (best == nullptr || rank(verdict) < rank(*best)) best = &verdict;
   }
   if (best != nullptr) return best->update;
   std::string reasons;

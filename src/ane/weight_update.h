@@ -10,7 +10,7 @@
 namespace orion::ane {
 
 enum class Update : std::uint8_t {
-  automatic,     // the fastest that passes the self-test
+  automatic,     // the fastest that passes the self-test and spends no compile
   delta,         // unload, patch the staged weight file in place, load
   new_identity,  // the same text with new weights is another model: load it, the daemon compiles on demand
   input,         // weights are run-time inputs of the program: nothing is ever loaded again
@@ -50,8 +50,8 @@ std::vector<Verdict> test_updates(Runtime& runtime);
 /// disk in the cache directory.
 const std::vector<Verdict>& update_verdicts(Runtime& runtime);
 
-/// The eligible strategy that was fastest, among those that need no inputs unless `with_inputs`. DeviceError
-/// if none is eligible.
+/// The eligible strategy that was fastest, among those that need no inputs unless `with_inputs`; `recompile`
+/// only if it is the only one. DeviceError if none is eligible.
 Update best_update(const std::vector<Verdict>& verdicts, bool with_inputs);
 /// DeviceError saying why if `update` is not eligible.
 void require_eligible(const std::vector<Verdict>& verdicts, Update update);
