@@ -129,15 +129,33 @@ std::uint64_t copy_in_kernel([[maybe_unused]] int from, [[maybe_unused]] int to,
 
 }  // namespace
 
-MappedFile::MappedFile(const fs::path& path) {
-  const Descriptor opened(open_to_read(path));
-  const auto size = static_cast<std::size_t>(regular_size(opened.get(), path));
-  if (size == 0) return;
-  void* memory = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, opened.get(), 0);
-  if (memory == MAP_FAILED) fail_with_errno(path, "map");
-  owner_ =
-      std::shared_ptr<const void>(memory, [size](const void* p) { ::munmap(const_cast<void*>(p), size); });
-  bytes_ = {static_cast<const std::byte*>(memory), size};
+// The descriptor stays open: it leads to the mapped file whatever its name leads to by now.
+struct MappedFile::Mapping {
+  Mapping(int opened, const fs::path& path)
+      : descriptor(opened), size(static_cast<std::size_t>(regular_size(opened, path))) {
+    if (size == 0) return;
+    memory = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, opened, 0);
+    if (memory == MAP_FAILED) fail_with_errno(path, "map");
+  }
+  Mapping(const Mapping&) = delete;
+  Mapping& operator=(const Mapping&) = delete;
+  ~Mapping() {
+    if (memory != nullptr) ::munmap(memory, size);
+  }
+
+  Descriptor descriptor;
+  std::size_t size;
+  void* memory = nullptr;
+};
+
+MappedFile::MappedFile(const fs::path& path) : owner_(std::make_shared<Mapping>(open_to_read(path), path)) {
+  bytes_ = {static_cast<const std::byte*>(owner_->memory), owner_->size};
+}
+
+bool MappedFile::is_whole() const {
+  struct stat now{};
+  return ::fstat(owner_->descriptor.get(), &now) == 0 && now.st_size >= 0 &&
+         static_cast<std::size_t>(now.st_size) >= bytes_.size();
 }
 
 ReplacedFile::ReplacedFile(const fs::path& path) : path_(resolved(path)) {

@@ -20,9 +20,12 @@ class MappedFile {
   std::span<const std::byte> bytes() const { return bytes_; }
   /// Keeps the mapping alive.
   std::shared_ptr<const void> owner() const { return owner_; }
+  /// Whether the file still has all these bytes. To touch what somebody has cut off ends the process.
+  bool is_whole() const;
 
  private:
-  std::shared_ptr<const void> owner_;
+  struct Mapping;
+  std::shared_ptr<const Mapping> owner_;
   std::span<const std::byte> bytes_;
 };
 

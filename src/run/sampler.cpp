@@ -1,5 +1,6 @@
 #include "orion/sampler.h"
 
+#include "base/split_mix.h"
 #include "orion/error.h"
 
 #include <algorithm>
@@ -14,14 +15,6 @@ namespace {
 std::uint64_t system_seed() {
   std::random_device device;
   return (static_cast<std::uint64_t>(device()) << 32) | device();
-}
-
-std::uint64_t split_mix(std::uint64_t& state) {
-  state += 0x9e3779b97f4a7c15u;
-  std::uint64_t z = state;
-  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-  z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-  return z ^ (z >> 31);
 }
 
 void check_finite(std::span<const float> logits) {

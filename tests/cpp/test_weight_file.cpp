@@ -2,15 +2,14 @@
 #include "mil/weight_names.h"
 #include "orion/error.h"
 #include "orion/weight_file.h"
+#include "temporary_directory.h"
 
 #include <doctest/doctest.h>
 
 #include <sys/stat.h>
-#include <unistd.h>
 #include <algorithm>
 #include <cstring>
 #include <limits>
-#include <random>
 #include <thread>
 
 namespace fs = std::filesystem;
@@ -19,25 +18,6 @@ using weights::BlobType;
 using weights::Entry;
 
 namespace {
-
-// A directory that disappears with the test.
-class Directory {
- public:
-  Directory()
-      : path_(fs::temp_directory_path() / str("orion-test-", ::getpid(), '-', std::random_device{}())) {
-    fs::create_directories(path_);
-  }
-  Directory(const Directory&) = delete;
-  Directory& operator=(const Directory&) = delete;
-  ~Directory() { fs::remove_all(path_); }
-  fs::path operator/(std::string_view name) const { return path_ / name; }
-  std::size_t files() const {
-    return static_cast<std::size_t>(std::distance(fs::directory_iterator(path_), fs::directory_iterator()));
-  }
-
- private:
-  fs::path path_;
-};
 
 std::span<const std::byte> bytes(std::string_view text) {
   return std::as_bytes(std::span(text));
