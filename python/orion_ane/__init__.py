@@ -6,7 +6,7 @@ m = orion.load("stories260K")
 print(m.generate("Once upon a time", max_tokens=64))
 """
 
-from orion_ane import ane, mil, ops, weights
+from orion_ane import ane, data, mil, ops, weights
 from orion_ane._core import (
     DeviceError,
     Error,
@@ -29,6 +29,7 @@ __all__ = [
     "__version__",
     "ane",
     "compile",
+    "data",
     "device_names",
     "load",
     "mil",

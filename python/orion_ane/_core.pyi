@@ -8,10 +8,12 @@ import collections.abc
 import numpy
 import numpy.typing
 import os
+import pathlib
 import typing
 
 __all__: list[str] = [
     "Choice",
+    "Dataset",
     "DeviceError",
     "EngineModel",
     "Error",
@@ -24,6 +26,8 @@ __all__: list[str] = [
     "SamplerOptions",
     "StepReport",
     "TextModel",
+    "TokenFile",
+    "TokenWriter",
     "TrainOptions",
     "TrainState",
     "Trainer",
@@ -399,6 +403,133 @@ class Generation:
     def done(self) -> bool: ...
     @property
     def seed(self) -> int: ...
+
+class TokenFile:
+    """
+    A mapped file of token ids.
+    """
+    def __init__(self, path: os.PathLike | str | bytes, format: str = "auto") -> None: ...
+    def __len__(self) -> int: ...
+    def slice(
+        self,
+        begin: typing.SupportsInt | typing.SupportsIndex,
+        end: typing.SupportsInt | typing.SupportsIndex,
+    ) -> numpy.ndarray:
+        """
+        Tokens [begin, end) as int32.
+        """
+    @property
+    def facts(self) -> typing.Any:
+        """
+        What Orion's header says; None for any other file.
+        """
+    @property
+    def hash(self) -> str:
+        """
+        SHA-256 of the tokens' bytes.
+        """
+    @property
+    def kind(self) -> str:
+        """
+        Whose header it has: raw, llm.c or orion.
+        """
+    @property
+    def max_token(self) -> int:
+        """
+        The largest id.
+        """
+    @property
+    def path(self) -> pathlib.Path: ...
+    @property
+    def width(self) -> int:
+        """
+        Bytes per token.
+        """
+
+class TokenWriter:
+    """
+    Writes a token file with Orion's header, all or nothing.
+    """
+    def __init__(
+        self,
+        path: os.PathLike | str | bytes,
+        vocab: typing.SupportsInt | typing.SupportsIndex,
+        separator: typing.SupportsInt | typing.SupportsIndex | None = None,
+        tokenizer: str = "",
+    ) -> None: ...
+    def __len__(self) -> int: ...
+    def commit(
+        self,
+        documents: typing.SupportsInt | typing.SupportsIndex,
+        text_bytes: typing.SupportsInt | typing.SupportsIndex,
+    ) -> None:
+        """
+        Puts the file in its place.
+        """
+    def discard(self) -> None:
+        """
+        Leaves everything as it was.
+        """
+    def write(self, ids: numpy.ndarray) -> None:
+        """
+        Appends int32 ids.
+        """
+    @property
+    def width(self) -> int:
+        """
+        Bytes per token.
+        """
+
+class Dataset:
+    """
+    Batches of windows of a token file.
+    """
+    def __init__(
+        self,
+        file: TokenFile,
+        *,
+        sequence: typing.SupportsInt | typing.SupportsIndex = 256,
+        seed: typing.SupportsInt | typing.SupportsIndex = 0,
+        validation: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+        vocab: typing.SupportsInt | typing.SupportsIndex = 0,
+        shuffle: bool = True,
+        rank: typing.SupportsInt | typing.SupportsIndex = 0,
+        ranks: typing.SupportsInt | typing.SupportsIndex = 1,
+    ) -> None: ...
+    def next(self, batch: typing.SupportsInt | typing.SupportsIndex) -> tuple:
+        """
+        The next (ids, targets), int32 (B, S).
+        """
+    def seek(
+        self,
+        epoch: typing.SupportsInt | typing.SupportsIndex,
+        window: typing.SupportsInt | typing.SupportsIndex,
+    ) -> None: ...
+    def validation(
+        self,
+        begin: typing.SupportsInt | typing.SupportsIndex,
+        batch: typing.SupportsInt | typing.SupportsIndex,
+    ) -> tuple:
+        """
+        Validation windows [begin, begin + batch) in the file's order.
+        """
+    @property
+    def cursor(self) -> tuple[int, int]:
+        """
+        (epoch, window): where the next batch comes from.
+        """
+    @property
+    def hash(self) -> str:
+        """
+        Identifies tokens, windows and order.
+        """
+    @property
+    def validation_windows(self) -> int: ...
+    @property
+    def windows(self) -> int:
+        """
+        Windows of an epoch.
+        """
 
 class TrainOptions:
     """

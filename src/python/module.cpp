@@ -15,5 +15,6 @@ PYBIND11_MODULE(_core, m) {
   orion::bind_model(m);
   orion::bind_ane(m);
   orion::bind_engine(m);
+  orion::bind_dataset(m);
   orion::bind_train(m);
 }
