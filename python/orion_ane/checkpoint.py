@@ -103,6 +103,12 @@ def read(path: str | Path) -> Checkpoint:
     return _read_llama2c(path)
 
 
+def read_config(path: str | Path) -> dict[str, Any]:
+    """The configuration of a model, without looking at its weights."""
+    path = Path(path)
+    return _read_config(path / "config.json") if path.is_dir() else llama2c.read(path)[0]
+
+
 def check(
     expected: Mapping[str, Sequence[int]],
     weights: Mapping[str, NDArray[Any]],

@@ -14,7 +14,9 @@ from orion_ane import convert, inspection
 from orion_ane._core import Error, __version__
 from orion_ane.doctor_command import add_doctor_arguments, doctor
 from orion_ane.generation_command import add_generate_arguments, generate
+from orion_ane.prepare_command import add_prepare_arguments, prepare
 from orion_ane.probe_command import add_probe_arguments, probe
+from orion_ane.tokenizer_command import add_tokenizer_arguments, use_tokenizer
 
 Options = argparse.Namespace
 
@@ -76,7 +78,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_inspect_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("path", help="a model, a tokenizer, a MIL text or a weight file")
+    parser.add_argument(
+        "path", help="a model, a tokenizer, a token file, a MIL text or a weight file"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -113,7 +117,7 @@ COMMANDS = (
     ),
     Command(
         "inspect",
-        "show what is in a model, a tokenizer, a MIL text or a weight file",
+        "show what is in a model, a tokenizer, a token file, a MIL text or a weight file",
         "orion inspect stories260K",
         _add_inspect_arguments,
         _inspect,
@@ -124,6 +128,21 @@ COMMANDS = (
         "orion convert stories260K.bin stories260K --dtype fp16",
         _add_convert_arguments,
         _convert,
+    ),
+    Command(
+        "prepare",
+        "turn text into a file of token ids to train on",
+        "orion prepare stories.txt --document-separator '<|endoftext|>' --model stories260K "
+        "-o stories.bin",
+        add_prepare_arguments,
+        prepare,
+    ),
+    Command(
+        "tokenizer",
+        "train a tokenizer on text, or see what one does",
+        "orion tokenizer train stories.txt --vocab 4096 -o words",
+        add_tokenizer_arguments,
+        use_tokenizer,
     ),
     Command(
         "doctor",

@@ -11,6 +11,7 @@ from typing import Any
 
 from orion_ane import checkpoint, llama2c, llama2c_tokenizer, mil, tokenizer, weights
 from orion_ane._core import Error
+from orion_ane.data import TokenFile, is_token_file
 from orion_ane.safetensors_file import read_safetensors
 from orion_ane.weights import WeightFile
 
@@ -53,11 +54,27 @@ def _inspect_directory(path: Path) -> Report:
 
 
 def _inspect_bin(path: Path) -> Report:
+    if is_token_file(path):
+        return _inspect_tokens(path)
     if llama2c.is_checkpoint(path):
         return _inspect_model(path)
     if llama2c_tokenizer.is_tokenizer(path):
         return _inspect_tokenizer(path)
     return _inspect_weights(path)
+
+
+def _inspect_tokens(path: Path) -> Report:
+    found = TokenFile(path)
+    return {
+        "kind": "token file",
+        "path": str(path),
+        "format": found.kind,
+        "tokens": len(found),
+        "bytes per token": found.width,
+        "largest id": found.max_token,
+        "sha256": found.hash,
+        **(found.facts or {}),
+    }
 
 
 def _inspect_model(path: Path) -> Report:

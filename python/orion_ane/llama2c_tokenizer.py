@@ -49,6 +49,10 @@ class Llama2cVocabulary:
         """Token ids, nothing added at either end."""
         return _Merging(self, self._characters(f" {text}")).run() if text else []
 
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """`encode` of each text."""
+        return [self.encode(text) for text in texts]
+
     def token(self, token_id: int) -> str | None:
         """The piece of an id."""
         return self.pieces[token_id] if 0 <= token_id < self.size else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import operator
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -28,7 +29,15 @@ FILES = (
     "chat_template.jinja",
 )
 
-_GPT2_END = "<|endoftext|>"
+# In the order in which `load` looks for them.
+_VOCABULARY_FILES = (
+    ("tokenizer.json",),
+    ("vocab.json", "merges.txt"),
+    ("tokenizer.model",),
+    ("tokenizer.bin",),
+)
+
+END_OF_TEXT = "<|endoftext|>"  # as GPT-2 and those after it call it
 
 
 class Tokenizer:
@@ -39,6 +48,7 @@ class Tokenizer:
         vocabulary: Vocabulary,
         *,
         bos_id: int | None,
+        eos_id: int | None,
         eos_ids: Sequence[int],
         adds_bos: bool,
         files: Mapping[str, bytes],
@@ -46,6 +56,8 @@ class Tokenizer:
         self._vocabulary = vocabulary
         self.bos_id = bos_id
         """The token that begins a text, or None."""
+        self.eos_id = eos_id
+        """The token named EOS, which ends a document in training data, or None."""
         self.eos_ids = tuple(eos_ids)
         """The tokens that end a text."""
         self.adds_bos = adds_bos
@@ -65,12 +77,14 @@ class Tokenizer:
 
     def encode(self, text: str, add_bos: bool | None = None) -> list[int]:
         """Token ids of `text`; BOS first if `add_bos`, by default as the model was trained."""
-        ids = self._vocabulary.encode(require_unicode(text, "text"))
-        if not (self.adds_bos if add_bos is None else add_bos):
-            return ids
-        if self.bos_id is None:
-            raise Error("encode: add_bos=True, but this tokenizer has no BOS token")
-        return [self.bos_id, *ids]
+        beginning = self._beginning(add_bos)
+        return beginning + self._vocabulary.encode(require_unicode(text, "text"))
+
+    def encode_batch(self, texts: Sequence[str], add_bos: bool | None = None) -> list[list[int]]:
+        """`encode` of each text, on all cores where the package behind this tokenizer can."""
+        beginning = self._beginning(add_bos)
+        valid = [require_unicode(text, f"text {index}") for index, text in enumerate(texts)]
+        return [beginning + ids for ids in self._vocabulary.encode_batch(valid)]
 
     def decode(self, ids: Iterable[SupportsIndex]) -> str:
         """The text of whole `ids`; control tokens such as BOS have none.
@@ -112,6 +126,22 @@ class Tokenizer:
     def drops_first_space(self) -> bool:
         """Whether the first space of a text belongs to the encoding and not to the text."""
         return self._vocabulary.drops_first_space
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the files that give each id its meaning, as upper-case digits."""
+        for names in _VOCABULARY_FILES:
+            if all(name in self.files for name in names):
+                content = b"".join(self.files[name] for name in names)
+                return hashlib.sha256(content).hexdigest().upper()
+        raise Error(f"this tokenizer has none of the files that hold a vocabulary: {[*self.files]}")
+
+    def _beginning(self, add_bos: bool | None) -> list[int]:
+        if not (self.adds_bos if add_bos is None else add_bos):
+            return []
+        if self.bos_id is None:
+            raise Error("encode: add_bos=True, but this tokenizer has no BOS token")
+        return [self.bos_id]
 
 
 class TextStream:
@@ -180,7 +210,10 @@ def _load_directory(directory: Path) -> Tokenizer:
 
 
 def _load_json(path: Path) -> Tokenizer:
-    return _assemble(_parse_tokenizer(storage.read_bytes(path), str(path)), path.parent)
+    content = storage.read_bytes(path)
+    tokenizer = _assemble(_parse_tokenizer(content, str(path)), path.parent)
+    tokenizer.files["tokenizer.json"] = content
+    return tokenizer
 
 
 def _load_gpt2(directory: Path) -> Tokenizer:
@@ -200,9 +233,9 @@ def _load_gpt2(directory: Path) -> Tokenizer:
     tokenizer = tokenizers.Tokenizer(model)
     tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = tokenizers.decoders.ByteLevel()
-    if tokenizer.token_to_id(_GPT2_END) is not None:
-        tokenizer.add_special_tokens([_GPT2_END])
-    return _assemble(TokenizersVocabulary(tokenizer, str(vocab), end=_GPT2_END), directory)
+    if tokenizer.token_to_id(END_OF_TEXT) is not None:
+        tokenizer.add_special_tokens([END_OF_TEXT])
+    return _assemble(TokenizersVocabulary(tokenizer, str(vocab), end=END_OF_TEXT), directory)
 
 
 def _load_sentencepiece(path: Path) -> Tokenizer:
@@ -217,6 +250,7 @@ def _load_llama2c(path: Path) -> Tokenizer:
     return Tokenizer(
         vocabulary,
         bos_id=vocabulary.bos_id,
+        eos_id=vocabulary.eos_id,
         eos_ids=llama2c.END_IDS,
         adds_bos=vocabulary.adds_bos,
         files=_llama2c_files(path, vocabulary),
@@ -271,6 +305,7 @@ def _assemble(vocabulary: Vocabulary, directory: Path) -> Tokenizer:
     return Tokenizer(
         vocabulary,
         bos_id=settings.bos_id(vocabulary),
+        eos_id=settings.eos_id(vocabulary),
         eos_ids=settings.eos_ids(vocabulary),
         adds_bos=settings.adds_bos(vocabulary),
         files={
@@ -291,12 +326,10 @@ class _Settings:
         self._model = _optional_json(directory / "config.json")
 
     def bos_id(self, vocabulary: Vocabulary) -> int | None:
-        ids = (
-            self._named("bos_token", vocabulary)
-            or _present(vocabulary.bos_id)
-            or self._numbered("bos_token_id")
-        )
-        return ids[0] if ids else None
+        return self._single("bos", vocabulary, vocabulary.bos_id)
+
+    def eos_id(self, vocabulary: Vocabulary) -> int | None:
+        return self._single("eos", vocabulary, vocabulary.eos_id)
 
     def eos_ids(self, vocabulary: Vocabulary) -> list[int]:
         return (
@@ -308,6 +341,14 @@ class _Settings:
     def adds_bos(self, vocabulary: Vocabulary) -> bool:
         wanted = self._tokenizer.get("add_bos_token")
         return vocabulary.adds_bos if wanted is None else bool(wanted)
+
+    def _single(self, name: str, vocabulary: Vocabulary, own: int | None) -> int | None:
+        ids = (
+            self._named(f"{name}_token", vocabulary)
+            or _present(own)
+            or self._numbered(f"{name}_token_id")
+        )
+        return ids[0] if ids else None
 
     def _named(self, key: str, vocabulary: Vocabulary) -> list[int]:
         token = self._tokenizer.get(key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import sentencepiece
@@ -43,6 +44,9 @@ class Vocabulary(Protocol):
     def encode(self, text: str) -> list[int]:
         """Token ids, nothing added at either end."""
 
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """`encode` of each text, on all cores where the package can."""
+
     def token(self, token_id: int) -> str | None:
         """The token as the vocabulary spells it, None if there is none."""
 
@@ -76,6 +80,11 @@ class TokenizersVocabulary:
     def encode(self, text: str) -> list[int]:
         """Token ids, nothing added at either end."""
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """`encode` of each text, on all cores."""
+        encoded = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [list(each.ids) for each in encoded]
 
     def token(self, token_id: int) -> str | None:
         """The token as the vocabulary spells it, None if there is none."""
@@ -121,6 +130,10 @@ class SentencePieceVocabulary:
     def encode(self, text: str) -> list[int]:
         """Token ids, nothing added at either end."""
         return list(self._processor.encode(text))
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """`encode` of each text, on all cores."""
+        return [list(ids) for ids in self._processor.encode(list(texts))]
 
     def token(self, token_id: int) -> str | None:
         """The token as the vocabulary spells it, None if there is none."""
