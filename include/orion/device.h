@@ -3,6 +3,7 @@
 
 #include "orion/graph.h"
 
+#include <limits>
 #include <memory>
 
 namespace orion {
@@ -47,10 +48,23 @@ class Program {
   virtual std::string describe() const = 0;
 };
 
+/// What one program of a device may be, and how many there may be.
+struct ProgramLimits {
+  static constexpr std::int64_t none = std::numeric_limits<std::int64_t>::max();
+
+  std::int64_t channels = none;       // of what a product with a weight gives
+  std::int64_t weight_bytes = none;   // of one program
+  std::int64_t working_bytes = none;  // held at once; a program that needs more is slow
+  std::int64_t loaded = none;         // programs at once
+  std::int64_t compiles_left = none;  // in this process, for programs that were not compiled before
+};
+
 class Device {
  public:
   virtual ~Device() = default;
   virtual std::string_view name() const = 0;
+  /// As they are now.
+  virtual ProgramLimits limits() const { return {}; }
   /// Takes weights over. The tensors are read when programs that use them are compiled and must not
   /// change until then.
   virtual std::shared_ptr<DeviceWeights> load(const TensorMap& weights) = 0;

@@ -136,6 +136,8 @@ class TextModel {
   virtual std::int64_t parameters() const = 0;
   /// Spent compiling programs so far; they are compiled when a shape is first asked for.
   virtual double compile_seconds() const = 0;
+  /// What went otherwise than asked for so far, such as a prompt read elsewhere: sentences for people.
+  virtual std::vector<std::string> notes() const { return {}; }
 
   /// fp32 (T, V): row t is what follows ids[0..t]. Error if there are no ids, more than the context
   /// holds, or one outside the vocabulary.

@@ -2,10 +2,11 @@
 //
 // Activations are fp16 (1, C, 1, S): a channel for each feature, a column for each token. What needs a table
 // of the whole vocabulary or a cache of changing length stays on the host: the embedding, attention over the
-// cache while decoding, and the last norm with the head.
+// cache while decoding, and, unless it is asked for on the engine, the last norm with the head.
 //
 //   prefill   x -> attention -> feed_forward -> x      once per layer, k and v go to the cache
 //   decode    x -> projection -> (host: cache) -> output -> x
+//   logits    x -> head                                once per part of the vocabulary
 #pragma once
 
 #include "orion/model.h"
@@ -17,7 +18,11 @@ enum class SegmentKind : std::uint8_t {
   feed_forward,  // x -> hidden = x + feed_forward(norm(x))
   projection,    // x -> q, k, v
   output,        // x, attended -> hidden: the rest of the layer after attention
+  head,          // x -> logits: the last norm and the projection to the vocabulary, or to a part of it
 };
+inline constexpr SegmentKind segment_kinds[] = {SegmentKind::attention, SegmentKind::feed_forward,
+                                                SegmentKind::projection, SegmentKind::output,
+                                                SegmentKind::head};
 std::string_view segment_name(SegmentKind kind);
 
 /// How activations lie in memory, N = B S tokens, sequence after sequence.
@@ -29,11 +34,14 @@ Shape activation_shape(Layout layout, std::int64_t channels, std::int64_t tokens
 
 struct SegmentShape {
   SegmentKind kind = SegmentKind::attention;
-  std::int64_t layer = 0;
+  std::int64_t layer = 0;    // 0 for `head`
   std::int64_t tokens = 16;  // S, of each sequence
   std::int64_t batch = 1;    // B
   Layout layout = Layout::columns;
   DType dtype = DType::fp16;
+  // `head`: token ids first .. first + count - 1; 0: all of them.
+  std::int64_t first = 0;
+  std::int64_t count = 0;
 
   auto operator<=>(const SegmentShape&) const = default;
 };
@@ -50,6 +58,7 @@ struct EndShape {
 struct SegmentDef {
   bool rotary = false;  // whether `cos` and `sin` are inputs where keys are made
   Graph (*layer)(const ModelConfig& config, const SegmentShape& shape) = nullptr;
+  Graph (*engine_head)(const ModelConfig& config, const SegmentShape& shape) = nullptr;
   Graph (*embedding)(const ModelConfig& config, std::int64_t columns, DType dtype) = nullptr;
   Graph (*head)(const ModelConfig& config, std::int64_t batch, DType dtype) = nullptr;
 };
@@ -58,7 +67,8 @@ struct SegmentDef {
 ///
 /// inputs   x (1, C, 1, S); `output`: attended (1, H D, 1, S); with rotary positions, where keys are made:
 ///          cos and sin (1, D/2, 1, S) of the columns' positions
-/// outputs  hidden (1, C, 1, S); q (1, H D, 1, S); k and v (1, G D, 1, S), as the cache holds them
+/// outputs  hidden (1, C, 1, S); q (1, H D, 1, S); k and v (1, G D, 1, S), as the cache holds them;
+///          logits (1, count, 1, S)
 /// In `attention` column i sees columns 0 .. i; what stands in later columns cannot matter. With several
 /// sequences there are B S columns, and none sees another sequence's. As rows, cos and sin are (S, D/2).
 Graph segment(const ModelConfig& config, const SegmentShape& shape);

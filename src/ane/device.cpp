@@ -1,6 +1,8 @@
 #include "ane/device.h"
 
 #include "ane/device_weights.h"
+#include "ane/legalize_passes.h"
+#include "ane/limits.h"
 #include "ane/program.h"
 #include "orion/error.h"
 
@@ -10,6 +12,16 @@ AneDevice::AneDevice(std::string name, std::unique_ptr<Engine> engine, Profile p
     : name_(std::move(name)),
       runtime_(std::make_shared<Runtime>(std::move(engine), std::move(profile))),
       update_(update) {}
+
+ProgramLimits AneDevice::limits() const {
+  const Profile& profile = runtime_->profile();
+  ProgramLimits limits{.channels = most_channels(profile),
+                       .loaded = runtime_->most_loaded(),
+                       .compiles_left = profile.compile_budget - runtime_->usage().compiles};
+  if (profile.has("program-weights-2gb")) limits.weight_bytes = weight_bytes_limit - 1;
+  if (profile.has("sram-working-set")) limits.working_bytes = profile.sram_bytes;
+  return limits;
+}
 
 std::shared_ptr<DeviceWeights> AneDevice::load(const TensorMap& weights) {
   return std::make_shared<AneWeights>(weights);

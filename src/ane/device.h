@@ -12,6 +12,7 @@ class AneDevice final : public Device {
   AneDevice(std::string name, std::unique_ptr<Engine> engine, Profile profile, Update update);
 
   std::string_view name() const override { return name_; }
+  ProgramLimits limits() const override;
   std::shared_ptr<DeviceWeights> load(const TensorMap& weights) override;
   std::unique_ptr<Program> compile(const Graph& graph, std::shared_ptr<DeviceWeights> weights) override;
 

@@ -1,6 +1,7 @@
 // Limits that a program crosses as a whole, or with an input or output.
 #include "ane/checks.h"
 #include "ane/legal_program.h"
+#include "ane/limits.h"
 #include "orion/error.h"
 
 #include <algorithm>
@@ -118,10 +119,9 @@ Places many_weights_and_scalar(const GraphFacts& facts) {
 }
 
 Places heavy(const GraphFacts& facts) {
-  constexpr std::size_t most = std::size_t{2} << 30U;
-  std::size_t bytes = 0;
-  for (const Node* node : facts.stored) bytes += node->type.bytes();
-  return bytes >= most ? Places{str("the program's weights take ", bytes, " bytes")} : Places{};
+  std::int64_t bytes = 0;
+  for (const Node* node : facts.stored) bytes += static_cast<std::int64_t>(node->type.bytes());
+  return bytes >= weight_bytes_limit ? Places{str("the program's weights take ", bytes, " bytes")} : Places{};
 }
 
 Places large_working_set(const GraphFacts& facts) {

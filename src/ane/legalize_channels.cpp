@@ -14,13 +14,6 @@ namespace {
 
 constexpr std::int64_t most_conv_channels = 31'999;
 
-std::int64_t most_channels(const Profile& profile) {
-  const bool conv_limited = profile.has("conv-32k-channels");
-  const bool axis_limited = profile.has("largest-axis");
-  return std::min(conv_limited ? most_conv_channels : std::numeric_limits<std::int64_t>::max(),
-                  axis_limited ? profile.largest_axis : std::numeric_limits<std::int64_t>::max());
-}
-
 // A value as chunks along one axis; a single chunk is the value itself.
 struct Chunks {
   std::vector<Value> values;
@@ -165,6 +158,13 @@ class ChannelSplit {
 };
 
 }  // namespace
+
+std::int64_t most_channels(const Profile& profile) {
+  const bool conv_limited = profile.has("conv-32k-channels");
+  const bool axis_limited = profile.has("largest-axis");
+  return std::min(conv_limited ? most_conv_channels : std::numeric_limits<std::int64_t>::max(),
+                  axis_limited ? profile.largest_axis : std::numeric_limits<std::int64_t>::max());
+}
 
 //   %2 (1, 50257, 1, 32) = conv(x=%0, weight=%w)
 //   -> logits = %2

@@ -20,6 +20,8 @@ Graph replace_rejected_ops(const Graph& graph, const Profile& profile);
 /// Nodes in the order that needs the least memory at once, if the given one needs more than `bytes`.
 Graph order_for_sram(const Graph& graph, std::int64_t bytes);
 
+/// The most channels that a convolution may give.
+std::int64_t most_channels(const Profile& profile);
 /// A share of an output that is too wide for the engine.
 struct SplitOutput {
   std::string name;

@@ -5,6 +5,9 @@
 
 namespace orion::ane {
 
+/// The weights of a program take less ("program-weights-2gb").
+inline constexpr std::int64_t weight_bytes_limit = std::int64_t{2} << 30;
+
 std::span<const Limit> operator_limits();
 std::span<const Limit> layout_limits();
 std::span<const Limit> resource_limits();

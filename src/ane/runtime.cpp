@@ -1,27 +1,15 @@
 #include "ane/runtime.h"
 
+#include "base/stopwatch.h"
 #include "orion/error.h"
 
 #include <algorithm>
-#include <chrono>
 
 namespace orion::ane {
 namespace {
 
 // Room left for programs that are loaded without the cache: updates in flight, self-tests.
 constexpr std::int64_t slots_left_free = 16;
-
-class Stopwatch {
- public:
-  explicit Stopwatch(double& total) : total_(total) {}
-  ~Stopwatch() { total_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
-  Stopwatch(const Stopwatch&) = delete;
-  Stopwatch& operator=(const Stopwatch&) = delete;
-
- private:
-  double& total_;
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
-};
 
 }  // namespace
 
@@ -53,6 +41,10 @@ Runtime::Runtime(std::unique_ptr<Engine> engine, Profile profile)
 Usage Runtime::usage() const {
   const std::lock_guard lock(mutex_);
   return usage_;
+}
+
+std::int64_t Runtime::most_loaded() const {
+  return std::max<std::int64_t>(1, profile_.loaded_programs - slots_left_free);
 }
 
 std::shared_ptr<Loaded> Runtime::load(const Image& image) {
@@ -142,7 +134,7 @@ std::shared_ptr<Loaded> Runtime::cached(const std::string& identity) {
 }
 
 void Runtime::make_room() {
-  const std::int64_t most = std::max<std::int64_t>(1, profile_.loaded_programs - slots_left_free);
+  const std::int64_t most = most_loaded();
   for (auto entry = cache_.end();
        entry != cache_.begin() && static_cast<std::int64_t>(cache_.size()) >= most;) {
     --entry;

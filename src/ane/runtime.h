@@ -51,6 +51,8 @@ class Runtime {
   const Profile& profile() const { return profile_; }
   const EngineInfo& info() const { return info_; }
   Usage usage() const;
+  /// Programs that are kept loaded at once.
+  std::int64_t most_loaded() const;
 
   /// The program loaded: shared if this process has it, without compiling if an earlier process had
   /// compiled it, else compiled. What an earlier process left behind and cannot be loaded any more is

@@ -27,9 +27,7 @@ Value Columns::weight(const std::string& name, const Shape& shape) {
 }
 
 Value Columns::linear(Value x, const std::string& name, std::int64_t out, bool bias) {
-  const Value w = weight(name + ".weight", {out, x.shape()[1]});
-  const Value y = shape_.layout == Layout::rows ? ops::matmul(x, w, false, true)
-                                                : ops::conv(x, ops::reshape(w, {out, w.shape()[1], 1, 1}));
+  const Value y = product(x, weight(name + ".weight", {out, x.shape()[1]}));
   return bias ? with_bias(y, name + ".bias") : y;
 }
 
@@ -41,10 +39,23 @@ Value Columns::conv1d(Value x, const std::string& name, std::int64_t out) {
   return with_bias(y, name + ".bias");
 }
 
+// w: (out, in)
+Value Columns::product(Value x, Value w) const {
+  if (shape_.layout == Layout::rows) return ops::matmul(x, w, false, true);
+  return ops::conv(x, ops::reshape(w, {w.shape()[0], w.shape()[1], 1, 1}));
+}
+
 Value Columns::with_bias(Value y, const std::string& bias) {
   const std::int64_t out = y.shape()[1];
   const Value b = weight(bias, {out});
   return ops::add(y, shape_.layout == Layout::rows ? b : ops::reshape(b, {1, out, 1, 1}));
+}
+
+Graph Columns::head(Value x, const std::string& embedding) {
+  const Value all = weight(head_weight(config_, embedding), {config_.vocab, config_.width});
+  const Value part = ops::slice_by_index(all, {shape_.first, 0}, {shape_.first + shape_.count, config_.width});
+  graph_.output("logits", product(x, part));
+  return release();
 }
 
 Value Columns::activate(Value x) const {
@@ -96,6 +107,10 @@ Value Columns::attention(Value q, Value k, Value v, std::int64_t layer) const {
   return parts.size() == 1 ? parts[0] : ops::concat(parts, 1);
 }
 
+std::string head_weight(const ModelConfig& config, const std::string& embedding) {
+  return config.tied_head ? embedding : "lm_head.weight";
+}
+
 EmbeddingGraph::EmbeddingGraph(std::int64_t columns, DType dtype)
     : dtype_(dtype),
       graph_("main"),
@@ -128,8 +143,8 @@ Value HeadGraph::weight(const std::string& name, const Shape& shape) {
 }
 
 Graph HeadGraph::finish(Value x, const std::string& embedding) {
-  const std::string name = config_.tied_head ? embedding : "lm_head.weight";
-  const Value logits = ops::matmul(x, weight(name, {config_.vocab, config_.width}), false, true);
+  const Value matrix = weight(head_weight(config_, embedding), {config_.vocab, config_.width});
+  const Value logits = ops::matmul(x, matrix, false, true);
   graph_.output("logits", dtype_ == DType::fp32 ? logits : ops::cast(logits, "fp32"));
   return std::move(graph_);
 }

@@ -22,6 +22,9 @@ class Columns {
   /// W^T x + b, with W (in, out), as GPT-2's Conv1D.
   Value conv1d(Value x, const std::string& name, std::int64_t out);
   Value activate(Value x) const;
+  /// The graph of logits (1, count, 1, B S) for the normalised x: those of the shape's part of the
+  /// vocabulary, by the embedding of that name if the head is tied to it.
+  Graph head(Value x, const std::string& embedding);
 
   /// The angles of every token's position, an input (1, D/2, 1, B S): (B, 1, S, D/2). Rows are those of one
   /// sequence (S, D/2), since a broadcast over sequences costs the CPU nothing and the engine refuses it.
@@ -35,6 +38,7 @@ class Columns {
 
  private:
   std::int64_t key_heads_at_once() const;
+  Value product(Value x, Value w) const;
   Value with_bias(Value y, const std::string& bias);
 
   const ModelConfig& config_;
@@ -53,10 +57,14 @@ Graph segment_of(Layer&& layer, SegmentKind kind) {
     case SegmentKind::projection:
       return layer.projection();
     case SegmentKind::output:
+    case SegmentKind::head:  // of no layer
       break;
   }
   return layer.output();
 }
+
+/// Where the matrix (V, C) that gives logits is.
+std::string head_weight(const ModelConfig& config, const std::string& embedding);
 
 /// The embedding on the host: ids and positions to columns.
 class EmbeddingGraph {

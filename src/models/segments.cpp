@@ -31,6 +31,16 @@ Value by_column(Value heads, const CacheStepShape& shape) {
   return ops::pad(plane, {0, 0, 0, 0, 0, 0, 0, shape.columns - used});
 }
 
+// With `count` as a number of tokens.
+SegmentShape part_of(const ModelConfig& config, SegmentShape shape) {
+  if (shape.layer != 0) fail("segment: head of layer ", shape.layer, ", a model has one head: layer 0");
+  if (shape.first < 0 || shape.first >= config.vocab || shape.count < 0 ||
+      shape.count > config.vocab - shape.first)
+    fail("segment: ", shape.count, " tokens from ", shape.first, " on, the vocabulary has ", config.vocab);
+  if (shape.count == 0) shape.count = config.vocab - shape.first;
+  return shape;
+}
+
 // Row positions[i] of a table becomes column i of a plane.
 void write_columns(const Tensor& table, std::span<const std::int32_t> positions, const Tensor& plane) {
   const std::int64_t pairs = table.shape()[1];
@@ -73,7 +83,7 @@ Value inlined(Graph& to, const Graph& from, const std::map<std::string_view, Val
 }  // namespace
 
 std::string_view segment_name(SegmentKind kind) {
-  constexpr std::string_view names[] = {"attention", "feed_forward", "projection", "output"};
+  constexpr std::string_view names[] = {"attention", "feed_forward", "projection", "output", "head"};
   return names[static_cast<std::size_t>(kind)];
 }
 
@@ -86,6 +96,9 @@ Graph segment(const ModelConfig& config, const SegmentShape& shape) {
     fail("segment: layer ", shape.layer, " of a model with ", config.layers);
   if (shape.tokens < 1) fail("segment: ", shape.tokens, " tokens, at least 1 is needed");
   if (shape.batch < 1) fail("segment: ", shape.batch, " sequences, at least 1 is needed");
+  if (shape.kind == SegmentKind::head) return segments_of(config).engine_head(config, part_of(config, shape));
+  if (shape.first != 0 || shape.count != 0)
+    fail("segment: ", segment_name(shape.kind), " has no part of the vocabulary, only head has");
   return segments_of(config).layer(config, shape);
 }
 

@@ -77,6 +77,14 @@ Graph layer_segment(const ModelConfig& config, const SegmentShape& shape) {
   return segment_of(Gpt2Layer(config, shape), shape.kind);
 }
 
+Graph engine_head(const ModelConfig& config, const SegmentShape& shape) {
+  Columns columns(config, shape);
+  const Value gamma = columns.weight("transformer.ln_f.weight", {config.width});
+  const Value beta = columns.weight("transformer.ln_f.bias", {config.width});
+  const Value x = columns.input("x", config.width);
+  return columns.head(ops::layer_norm(x, {1}, gamma, beta, config.norm_epsilon), "transformer.wte.weight");
+}
+
 Graph embedding(const ModelConfig& config, std::int64_t columns, DType dtype) {
   EmbeddingGraph graph(columns, dtype);
   const Value tokens = graph.rows_of_ids("transformer.wte.weight", {config.vocab, config.width});
@@ -95,7 +103,11 @@ Graph head(const ModelConfig& config, std::int64_t batch, DType dtype) {
 }  // namespace
 
 const SegmentDef& gpt2_segments() {
-  static const SegmentDef def{.rotary = false, .layer = layer_segment, .embedding = embedding, .head = head};
+  static const SegmentDef def{.rotary = false,
+                              .layer = layer_segment,
+                              .engine_head = engine_head,
+                              .embedding = embedding,
+                              .head = head};
   return def;
 }
 

@@ -98,6 +98,13 @@ Graph layer_segment(const ModelConfig& config, const SegmentShape& shape) {
   return segment_of(LlamaLayer(config, shape), shape.kind);
 }
 
+Graph engine_head(const ModelConfig& config, const SegmentShape& shape) {
+  Columns columns(config, shape);
+  const Value gamma = columns.weight("model.norm.weight", {config.width});
+  const Value x = columns.input("x", config.width);
+  return columns.head(ops::rms_norm(x, {1}, gamma, config.norm_epsilon), "model.embed_tokens.weight");
+}
+
 Graph embedding(const ModelConfig& config, std::int64_t columns, DType dtype) {
   EmbeddingGraph graph(columns, dtype);
   return graph.finish(graph.rows_of_ids("model.embed_tokens.weight", {config.vocab, config.width}));
@@ -113,7 +120,11 @@ Graph head(const ModelConfig& config, std::int64_t batch, DType dtype) {
 }  // namespace
 
 const SegmentDef& llama_segments() {
-  static const SegmentDef def{.rotary = true, .layer = layer_segment, .embedding = embedding, .head = head};
+  static const SegmentDef def{.rotary = true,
+                              .layer = layer_segment,
+                              .engine_head = engine_head,
+                              .embedding = embedding,
+                              .head = head};
   return def;
 }
 

@@ -132,15 +132,19 @@ std::shared_ptr<Graph> model_graph(const py::dict& config, const std::string& dt
 }
 
 SegmentKind segment_kind(const std::string& name) {
-  for (const SegmentKind kind :
-       {SegmentKind::attention, SegmentKind::feed_forward, SegmentKind::projection, SegmentKind::output})
+  std::string known;
+  for (const SegmentKind kind : segment_kinds) {
     if (segment_name(kind) == name) return kind;
-  fail("segment '", name, "': attention, feed_forward, projection or output is needed");
+    known += str(known.empty() ? "" : ", ", segment_name(kind));
+  }
+  fail("segment '", name, "': one of ", known, " is needed");
 }
 
 std::shared_ptr<Graph> segment_graph(const py::dict& config, const std::string& kind, std::int64_t layer,
-                                     std::int64_t tokens) {
-  return std::make_shared<Graph>(segment(model_config_of(config), {segment_kind(kind), layer, tokens}));
+                                     std::int64_t tokens, std::int64_t first, std::int64_t count) {
+  return std::make_shared<Graph>(
+      segment(
+ model_config_of(config), {.kind = segment_kind(kind), .layer = layer, .tokens = tokens, .first = first, .count = count}));
 }
 
 std::vector<std::string_view> model_types() {
@@ -207,6 +211,8 @@ void bind_model(py::module_& m) {
       .def_property_readonly("num_parameters", &TextModel::parameters)
       .def_property_readonly("compile_seconds", &TextModel::compile_seconds,
                              "Spent so far; programs are compiled when a shape is first asked for.")
+      .def_property_readonly("notes", &TextModel::notes,
+                             "What went otherwise than asked for so far: sentences.")
       .def_property_readonly("vocab_size", [](const TextModel& model) { return model.config().vocab; })
       .def_property_readonly("context", [](const TextModel& model) { return model.config().context; });
   py::class_<LanguageModel, TextModel, std::shared_ptr<LanguageModel>>(
@@ -216,7 +222,8 @@ void bind_model(py::module_& m) {
       m, "EngineModel", "A configuration with its weights in segments on an engine, fp16.")
       .def(py::init(&make_engine_model), py::arg("config"), py::arg("weights"), py::arg("engine"),
            py::arg("use") = "engine", py::arg("host") = "cpu",
-           "use is 'engine' for prompts and what follows, or 'engine-prefill' for prompts alone.");
+           "use is 'engine' for prompts and what follows, 'engine-prefill' for prompts alone, or "
+           "'engine-and-head' for the logits too.");
   bind_sampler(m);
   bind_generation(m);
   m.def("model_types", model_types, "Every `model_type` that can run.");
@@ -224,9 +231,11 @@ void bind_model(py::module_& m) {
   m.def("model_graph", model_graph, py::arg("config"), py::kw_only(), py::arg("dtype") = "fp32",
         py::arg("batch") = 1, py::arg("tokens") = 1, py::arg("cache") = 0, py::arg("last") = false,
         "The graph of a model for one shape; cache=0 reads a whole text without a cache.");
-  m.def("segment_graph", segment_graph, py::arg("config"), py::arg("kind"), py::kw_only(),
-        py::arg("layer") = 0, py::arg("tokens") = decode_columns,
-        "The graph of one segment of a layer: 'attention', 'feed_forward', 'projection' or 'output'.");
+  m.def(
+      "segment_graph", segment_graph, py::arg("config"), py::arg("kind"), py::kw_only(), py::arg("layer") = 0,
+      py::arg("tokens") = decode_columns, py::arg("first") = 0, py::arg("count") = 0,
+      "The graph of one segment: 'attention', 'feed_forward', 'projection' or 'output' of a layer, or 'head' "
+      "for token ids first .. first + count - 1 (0: all).");
   m.def("thread_count", [] { return shared_pool().size(); }, "Threads of this process's pool.");
 }
 

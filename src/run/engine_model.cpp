@@ -1,18 +1,14 @@
 #include "run/engine_model.h"
 
+#include "base/stopwatch.h"
 #include "orion/error.h"
 #include "run/planes.h"
 
 #include <algorithm>
-#include <chrono>
 #include <numeric>
-#include <set>
 
 namespace orion {
 namespace {
-
-// Below what a process may compile (119) and hold loaded (128), the host's other programs aside.
-constexpr std::size_t most_programs = 112;
 
 using Ids = std::vector<std::int32_t>;
 
@@ -23,26 +19,25 @@ std::set<std::string> weight_names(const Graph& graph) {
   return names;
 }
 
-std::set<std::string> engine_weight_names(const ModelConfig& config) {
+std::set<std::string> engine_weight_names(const ModelConfig& config, bool with_head) {
   std::set<std::string> names;
+  if (with_head) names = weight_names(segment(config, {.kind = SegmentKind::head}));
   for (std::int64_t layer = 0; layer < config.layers; ++layer)
     for (const SegmentKind kind : {SegmentKind::attention, SegmentKind::feed_forward})
       names.merge(weight_names(segment(config, {kind, layer, decode_columns})));
   return names;
 }
 
-std::set<std::string> host_weight_names(const ModelConfig& config) {
+std::set<std::string> host_weight_names(const ModelConfig& config, bool with_head) {
   std::set<std::string> names = weight_names(embedding_segment(config, 1));
-  names.merge(weight_names(head_segment(config, 1)));
+  if (with_head) names.merge(weight_names(head_segment(config, 1)));
   return names;
 }
 
+// The smallest that holds the tokens, or else the largest.
 std::int64_t bucket_for(std::int64_t tokens) {
-  return *std::ranges::lower_bound(prefill_buckets(), tokens);
-}
-
-std::int64_t largest_bucket() {
-  return prefill_buckets().back();
+  const auto found = std::ranges::lower_bound(prefill_buckets(), tokens);
+  return found == prefill_buckets().end() ? prefill_buckets().back() : *found;
 }
 
 // Columns without a token repeat the last one: numbers like any other, which no token sees.
@@ -76,14 +71,24 @@ constexpr std::string_view planes_of_x[] = {"x", "hidden"};
 EngineUse engine_use(std::string_view name) {
   if (name == "engine") return EngineUse::prefill_and_decode;
   if (name == "engine-prefill") return EngineUse::prefill;
-  fail("engine use '", name, "': engine or engine-prefill is needed");
+  if (name == "engine-and-head") return EngineUse::prefill_decode_and_head;
+  fail("engine use '", name, "': engine, engine-prefill or engine-and-head is needed");
 }
 
 // -- weights and programs -------------------------------------------------------------------------
 
 EngineModel::EngineModel(ModelConfig config, const WeightSource& weights, Device& engine, Device& host,
                          EngineUse use)
-    : config_(std::move(config)), engine_(engine), host_(host), where_(engine.name()), rotary_(config_) {
+    : config_(std::move(config)),
+      engine_(engine),
+      host_(host),
+      use_(use),
+      where_(engine.name()),
+      rotary_(config_) {
+  const std::int64_t needed = programs_of_set() + head_programs();
+  if (const std::int64_t most = engine.limits().loaded; needed > most)
+    throw DeviceError(str(engine.name(), ": a model of ", config_.layers, " layers takes ", needed,
+                          " programs at once, the engine holds ", most, "; device cpu runs it"));
   if (use == EngineUse::prefill) {
     where_ += str(" for prompts, ", host.name());
     host_model_ = std::make_unique<LanguageModel>(config_, weights, DType::fp16, host);
@@ -92,8 +97,9 @@ EngineModel::EngineModel(ModelConfig config, const WeightSource& weights, Device
 }
 
 void EngineModel::load(const WeightSource& weights) {
-  const std::set<std::string> on_engine = engine_weight_names(config_);
-  const std::set<std::string> on_host = host_weight_names(config_);
+  const bool engine_has_head = use_ == EngineUse::prefill_decode_and_head;
+  const std::set<std::string> on_engine = engine_weight_names(config_, engine_has_head);
+  const std::set<std::string> on_host = host_weight_names(config_, !engine_has_head);
   TensorMap engine_used;
   TensorMap host_used;
   for (const Port& wanted : model_weights(config_, DType::fp16)) {
@@ -112,13 +118,64 @@ double EngineModel::compile_seconds() const {
   return compile_seconds_ + (host_model_ != nullptr ? host_model_->compile_seconds() : 0.0);
 }
 
+std::vector<std::string> EngineModel::notes() const {
+  const std::lock_guard lock(notes_turn_);
+  return notes_;
+}
+
+void EngineModel::note(std::string sentence) {
+  const std::lock_guard lock(notes_turn_);
+  if (std::ranges::find(notes_, sentence) == notes_.end()) notes_.push_back(std::move(sentence));
+}
+
+void EngineModel::note_host(const SegmentSet* start) {
+  const std::int64_t most = start == nullptr ? 0 : start->columns;
+  note(str("of prompts, what goes beyond ", most, " tokens is read on ", host_.name()));
+}
+
 std::unique_ptr<Program> EngineModel::timed_compile(Device& device, const Graph& graph,
                                                     const std::shared_ptr<DeviceWeights>& weights) {
-  const auto start = std::chrono::steady_clock::now();
-  std::unique_ptr<Program> program = device.compile(graph, weights);
-  compile_seconds_ =
-      compile_seconds_ + std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  return program;
+  const Stopwatch watch(compile_seconds_);
+  return device.compile(graph, weights);
+}
+
+// Whether the engine's budget pays for a set, and afterwards still for what every text needs: the decode
+// segments and the head. What was compiled once is found again.
+bool EngineModel::is_affordable(std::int64_t columns, bool decodes) const {
+  if (paid_.contains({columns, decodes})) return true;
+  std::int64_t needed = programs_of_set();
+  const bool will_decode = use_ != EngineUse::prefill && !paid_.contains({decode_columns, true});
+  if (will_decode && !decodes) needed += programs_of_set();
+  if (engine_head_ == nullptr) needed += head_programs();
+  return needed <= engine_.limits().compiles_left;
+}
+
+// The set that reads the first tokens of a text; null if nothing does but the decode segments, or the host.
+SegmentSet* EngineModel::starting_set(std::int64_t tokens) {
+  const std::int64_t wanted = bucket_for(tokens);
+  if (is_affordable(wanted, false)) return &segments(wanted, false);
+  SegmentSet* best = nullptr;
+  for (const auto& set : sets_) {
+    if (set->decodes) continue;
+    const bool holds = set->columns >= wanted;
+    const bool better = best == nullptr || (best->columns < wanted ? set->columns > best->columns
+                                                                   : holds && set->columns < best->columns);
+    if (better) best = set.get();
+  }
+  note_bucket(wanted, best);
+  return best == nullptr ? nullptr : &segments(best->columns, false);
+}
+
+void EngineModel::note_bucket(std::int64_t wanted, const SegmentSet* used) {
+  const std::string rest =
+      host_model_ != nullptr ? str("on ", host_.name()) : str(decode_columns, " at a time");
+  const std::string how = used == nullptr           ? rest
+                          : used->columns >= wanted ? str("in ", used->columns, " columns")
+                                                    : str("in ", used->columns, " columns and then ", rest);
+  note(str(
+      "prompts for ", wanted, " columns are read ", how, ": ", programs_of_set(),
+      " programs more are beyond the engine's budget of compiles in this process; a new process has a new "
+      "budget and finds what was compiled"));
 }
 
 SegmentSet& EngineModel::segments(std::int64_t columns, bool decodes) {
@@ -128,9 +185,10 @@ SegmentSet& EngineModel::segments(std::int64_t columns, bool decodes) {
     sets_.splice(sets_.begin(), sets_, found);
     return *sets_.front();
   }
-  const auto programs = 2 * static_cast<std::size_t>(config_.layers);
-  while (!sets_.empty() && (sets_.size() + 1) * programs > most_programs) sets_.pop_back();
+  const std::int64_t room = (engine_.limits().loaded - head_programs()) / programs_of_set();
+  while (!sets_.empty() && static_cast<std::int64_t>(sets_.size()) >= room) sets_.pop_back();
   sets_.push_front(compiled(columns, decodes));
+  paid_.insert({columns, decodes});
   return *sets_.front();
 }
 
@@ -166,6 +224,19 @@ Program& EngineModel::head(std::int64_t batch) {
   return *program;
 }
 
+EngineHead& EngineModel::engine_head() {
+  if (!engine_head_) {
+    const Stopwatch watch(compile_seconds_);
+    engine_head_ = std::make_unique<EngineHead>(config_, engine_, engine_weights_);
+  }
+  return *engine_head_;
+}
+
+std::int64_t EngineModel::head_programs() const {
+  if (use_ != EngineUse::prefill_decode_and_head) return 0;
+  return static_cast<std::int64_t>(head_parts(config_, engine_.limits()).size());
+}
+
 // -- columns --------------------------------------------------------------------------------------
 
 void EngineModel::embed(SegmentSet& set, std::span<const std::int32_t> ids,
@@ -180,9 +251,9 @@ void EngineModel::embed(SegmentSet& set, std::span<const std::int32_t> ids,
 }
 
 // Reads one text from its start; caches, if any are given, get its keys and values. What follows is in x.
-const Tensor& EngineModel::prefill(std::span<const std::int32_t> ids, std::span<const Tensor> caches) {
+const Tensor& EngineModel::prefill(SegmentSet& set, std::span<const std::int32_t> ids,
+                                   std::span<const Tensor> caches) {
   const auto tokens = static_cast<std::int64_t>(ids.size());
-  SegmentSet& set = segments(bucket_for(tokens), false);
   embed(set, ids, counted(0, ids.size()));
   for (std::size_t layer = 0; layer < set.before.size(); ++layer) {
     set.before[layer]->run();
@@ -223,16 +294,16 @@ const Tensor& EngineModel::decode(const CacheStep& step) {
 void EngineModel::read(std::span<const std::int32_t> ids, std::int64_t position,
                        std::span<const Tensor> caches, const Receive& receive) {
   while (!ids.empty()) {
-    const bool starts = position == 0;
-    const std::int64_t most = starts ? largest_bucket() : decode_columns;
-    const std::int64_t count = std::min(static_cast<std::int64_t>(ids.size()), most);
+    const auto left = static_cast<std::int64_t>(ids.size());
+    SegmentSet* start = position == 0 ? starting_set(left) : nullptr;
+    const std::int64_t count = std::min(left, start != nullptr ? start->columns : decode_columns);
     const auto piece = ids.first(static_cast<std::size_t>(count));
     const Ids first = {static_cast<std::int32_t>(position)};
-    receive(starts ? prefill(piece, caches)
-                   : decode({.ids = Tensor::from_ints(piece).reshaped({1, count}),
-                             .positions = Tensor::from_ints(first),
-                             .caches = caches,
-                             .logits = {}}),
+    receive(start != nullptr ? prefill(*start, piece, caches)
+                             : decode({.ids = Tensor::from_ints(piece).reshaped({1, count}),
+                                       .positions = Tensor::from_ints(first),
+                                       .caches = caches,
+                                       .logits = {}}),
             count);
     ids = ids.subspan(static_cast<std::size_t>(count));
     position += count;
@@ -241,6 +312,7 @@ void EngineModel::read(std::span<const std::int32_t> ids, std::int64_t position,
 
 // rows (B, C) -> logits (B, V)
 void EngineModel::predict(const Tensor& rows, const Tensor& logits) {
+  if (use_ == EngineUse::prefill_decode_and_head) return engine_head().predict(rows, logits);
   Program& program = head(rows.shape()[0]);
   program.bind("x", unowned(rows));
   program.bind("logits", unowned(logits));
@@ -252,10 +324,15 @@ void EngineModel::predict(const Tensor& rows, const Tensor& logits) {
 Tensor EngineModel::logits(std::span<const std::int32_t> ids) {
   check_ids(ids, "logits");
   const auto tokens = static_cast<std::int64_t>(ids.size());
-  if (host_model_ != nullptr && tokens > largest_bucket()) return host_model_->logits(ids);
   const std::lock_guard lock(turn_);
+  const SegmentSet* start = starting_set(tokens);
+  const bool in_pieces = start == nullptr || start->columns < tokens;
+  if (host_model_ != nullptr && in_pieces) {
+    note_host(start);
+    return host_model_->logits(ids);
+  }
   std::vector<Tensor> caches;
-  if (tokens > largest_bucket())
+  if (in_pieces)
     for (std::int64_t i = 0; i < 2 * config_.layers; ++i)
       caches.emplace_back(cache_type(config_, 1, tokens, DType::fp16));
   const Tensor result({DType::fp32, {tokens, config_.vocab}});
@@ -270,29 +347,38 @@ Tensor EngineModel::logits(std::span<const std::int32_t> ids) {
 
 void EngineModel::extend(const CacheStep& step) {
   const std::lock_guard lock(turn_);
-  if (step.ids.shape()[0] == 1 && step.ids.shape()[1] > 1)
+  const Shape& ids = step.ids.shape();
+  if (host_model_ != nullptr)
+    extend_with_host(step);
+  else if (ids[0] == 1 && ids[1] > 1)
     extend_one(step);
-  else if (host_model_ != nullptr)
-    host_model_->extend(step);
   else
     extend_batch(step);
+}
+
+// The start of a text in a bucket, as far as it fits, all else on the host.
+void EngineModel::extend_with_host(const CacheStep& step) {
+  const bool starts = step.ids.shape()[0] == 1 && step.positions.as<std::int32_t>()[0] == 0;
+  if (!starts) return host_model_->extend(step);
+  const auto ids = step.ids.as<std::int32_t>();
+  SegmentSet* set = starting_set(static_cast<std::int64_t>(ids.size()));
+  const std::size_t count = set == nullptr ? 0 : std::min(ids.size(), static_cast<std::size_t>(set->columns));
+  if (count > 0) {
+    const Tensor& x = prefill(*set, ids.first(count), step.caches);
+    if (count == ids.size()) return predict(rows_of(x, static_cast<std::int64_t>(count) - 1, 1), step.logits);
+  }
+  note_host(set);
+  const auto rest = ids.subspan(count);
+  const Ids first = {static_cast<std::int32_t>(count)};
+  host_model_->extend({.ids = Tensor::from_ints(rest).reshaped({1, static_cast<std::int64_t>(rest.size())}),
+                       .positions = Tensor::from_ints(first),
+                       .caches = step.caches,
+                       .logits = step.logits});
 }
 
 void EngineModel::extend_one(const CacheStep& step) {
   const std::int32_t position = step.positions.as<std::int32_t>()[0];
   const auto ids = step.ids.as<std::int32_t>();
-  const auto piece = std::min(ids.size(), static_cast<std::size_t>(largest_bucket()));
-  if (host_model_ != nullptr && (position > 0 || piece < ids.size())) {
-    if (position > 0) return host_model_->extend(step);
-    prefill(ids.first(piece), step.caches);
-    const auto rest = ids.subspan(piece);
-    const Ids first = {static_cast<std::int32_t>(piece)};
-    return host_model_->extend(
-        {.ids = Tensor::from_ints(rest).reshaped({1, static_cast<std::int64_t>(rest.size())}),
-         .positions = Tensor::from_ints(first),
-         .caches = step.caches,
-         .logits = step.logits});
-  }
   Tensor last;
   read(ids, position, step.caches,
        [&](const Tensor& x, std::int64_t count) { last = rows_of(x, count - 1, 1); });

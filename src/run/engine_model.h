@@ -1,14 +1,16 @@
-// A language model in segments: layers on the engine; embedding, attention over the cache and head on the
-// host.
+// A language model in segments: layers on the engine, the head if asked for; embedding and attention over the
+// cache on the host.
 #pragma once
 
-#include "orion/segments.h"
+#include "run/engine_head.h"
+
+#include <set>
 
 namespace orion {
 
 /// What the engine does; the host does the rest.
-enum class EngineUse : std::uint8_t { prefill_and_decode, prefill };
-/// "engine" or "engine-prefill"; Error listing both for any other name.
+enum class EngineUse : std::uint8_t { prefill_and_decode, prefill, prefill_decode_and_head };
+/// "engine", "engine-prefill" or "engine-and-head"; Error listing them for any other name.
 EngineUse engine_use(std::string_view name);
 
 /// The segments of every layer for one number of columns, with the memory between them.
@@ -23,7 +25,8 @@ struct SegmentSet {
 
 /// fp16 throughout. Prompts are read in the smallest bucket that holds them, what goes beyond the largest and
 /// every token that follows in columns of the decode segments: a column for each sequence of a batch, or for
-/// each token of one sequence.
+/// each token of one sequence. When the engine's budget of compiles does not pay for one more bucket, prompts
+/// are read in one that exists, what goes beyond it as above, and a note says so.
 class EngineModel final : public TextModel {
  public:
   /// Takes every weight once. With `prefill`, `host` runs the whole model for all but the prompt.
@@ -35,6 +38,7 @@ class EngineModel final : public TextModel {
   std::string_view device() const override { return where_; }
   std::int64_t parameters() const override { return parameters_; }
   double compile_seconds() const override;
+  std::vector<std::string> notes() const override;
   Tensor logits(std::span<const std::int32_t> ids) override;
   void extend(const CacheStep& step) override;
 
@@ -43,34 +47,48 @@ class EngineModel final : public TextModel {
   using Receive = std::function<void(const Tensor& x, std::int64_t count)>;
 
   void load(const WeightSource& weights);
+  std::int64_t programs_of_set() const { return 2 * config_.layers; }
+  bool is_affordable(std::int64_t columns, bool decodes) const;
+  SegmentSet* starting_set(std::int64_t tokens);
+  void note_bucket(std::int64_t wanted, const SegmentSet* used);
+  void note_host(const SegmentSet* start);
+  void note(std::string sentence);
   SegmentSet& segments(std::int64_t columns, bool decodes);
   std::unique_ptr<SegmentSet> compiled(std::int64_t columns, bool decodes);
   std::unique_ptr<Program> timed_compile(Device& device, const Graph& graph,
                                          const std::shared_ptr<DeviceWeights>& weights);
   Program& cache_step(const CacheStepShape& shape);
   Program& head(std::int64_t batch);
+  EngineHead& engine_head();
+  std::int64_t head_programs() const;
 
   void embed(SegmentSet& set, std::span<const std::int32_t> ids, std::span<const std::int32_t> positions);
-  const Tensor& prefill(std::span<const std::int32_t> ids, std::span<const Tensor> caches);
+  const Tensor& prefill(SegmentSet& set, std::span<const std::int32_t> ids, std::span<const Tensor> caches);
   const Tensor& decode(const CacheStep& step);
   void read(std::span<const std::int32_t> ids, std::int64_t position, std::span<const Tensor> caches,
             const Receive& receive);
   void predict(const Tensor& rows, const Tensor& logits);
+  void extend_with_host(const CacheStep& step);
   void extend_one(const CacheStep& step);
   void extend_batch(const CacheStep& step);
 
   ModelConfig config_;
   Device& engine_;
   Device& host_;
+  EngineUse use_;
   std::string where_;
   std::int64_t parameters_ = 0;
   RotaryTable rotary_;
   std::shared_ptr<DeviceWeights> engine_weights_;
   std::shared_ptr<DeviceWeights> host_weights_;
-  std::unique_ptr<LanguageModel> host_model_;    // decodes, if the engine does not
-  std::list<std::unique_ptr<SegmentSet>> sets_;  // most recently used first
+  std::unique_ptr<LanguageModel> host_model_;     // decodes, if the engine does not
+  std::list<std::unique_ptr<SegmentSet>> sets_;   // most recently used first
+  std::set<std::pair<std::int64_t, bool>> paid_;  // columns and whether they decode, of sets ever compiled
+  std::unique_ptr<EngineHead> engine_head_;       // if asked for, from its first use on
   std::map<CacheStepShape, std::unique_ptr<Program>> cache_steps_;
   std::map<std::int64_t, std::unique_ptr<Program>> heads_;
+  mutable std::mutex notes_turn_;
+  std::vector<std::string> notes_;
   std::mutex turn_;
   std::atomic<double> compile_seconds_ = 0.0;
 };

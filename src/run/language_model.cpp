@@ -1,9 +1,9 @@
+#include "base/stopwatch.h"
 #include "orion/error.h"
 #include "orion/model.h"
 #include "run/planes.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 
 namespace orion {
@@ -22,10 +22,6 @@ void check_fits_fp16(const std::string& name, const Tensor& weight) {
   if (found == values.end()) return;
   fail("weight '", name, "': element ", found - values.begin(), " is ", *found,
        ", beyond fp16's range; load the model with dtype fp32");
-}
-
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
 }  // namespace
@@ -85,9 +81,10 @@ Program& LanguageModel::program(const ForwardShape& shape) {
     programs_.splice(programs_.begin(), programs_, found);
     return *found->program;
   }
-  const auto start = std::chrono::steady_clock::now();
-  programs_.push_front({shape, device_.compile(forward(config_, shape, dtype_), weights_)});
-  compile_seconds_ = compile_seconds_ + seconds_since(start);
+  {
+    const Stopwatch watch(compile_seconds_);
+    programs_.push_front({shape, device_.compile(forward(config_, shape, dtype_), weights_)});
+  }
   if (programs_.size() > programs_kept) programs_.pop_back();
   return *programs_.front().program;
 }
