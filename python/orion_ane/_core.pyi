@@ -38,6 +38,7 @@ __all__: list[str] = [
     "cache_directory",
     "call",
     "compile",
+    "cpu_kernels",
     "device_names",
     "diff_mil",
     "emit_mil",
@@ -284,6 +285,11 @@ class TextModel:
     @property
     def device(self) -> str: ...
     @property
+    def notes(self) -> list[str]:
+        """
+        What went otherwise than asked for so far: sentences.
+        """
+    @property
     def num_parameters(self) -> int: ...
     @property
     def vocab_size(self) -> int: ...
@@ -302,7 +308,7 @@ class EngineModel(TextModel):
         self, config: dict, weights: typing.Any, engine: str, use: str = "engine", host: str = "cpu"
     ) -> None:
         """
-        use is 'engine' for prompts and what follows, or 'engine-prefill' for prompts alone.
+        use is 'engine' for prompts and what follows, 'engine-prefill' for prompts alone, or 'engine-and-head' for the logits too.
         """
 
 class SamplerOptions:
@@ -702,6 +708,11 @@ def compile(graph: Graph, weights: dict = {}, device: str = "auto") -> Program:
     Compiles a graph for a device. `weights` holds every weight of the graph by name.
     """
 
+def cpu_kernels() -> str:
+    """
+    The instruction set that the CPU's kernels use here.
+    """
+
 def device_names() -> list[str]:
     """
     The devices of this build.
@@ -719,7 +730,7 @@ def emit_mil(graph: Graph) -> str:
 
 def engine_info(device: str) -> dict:
     """
-    Framework, chip, system, and what was found of the classes used.
+    Framework, chip, system, the profile programs are made for, and what was found of the classes used.
     """
 
 def engine_usage(device: str) -> dict:
@@ -836,9 +847,11 @@ def segment_graph(
     *,
     layer: typing.SupportsInt | typing.SupportsIndex = 0,
     tokens: typing.SupportsInt | typing.SupportsIndex = 16,
+    first: typing.SupportsInt | typing.SupportsIndex = 0,
+    count: typing.SupportsInt | typing.SupportsIndex = 0,
 ) -> Graph:
     """
-    The graph of one segment of a layer: 'attention', 'feed_forward', 'projection' or 'output'.
+    The graph of one segment: 'attention', 'feed_forward', 'projection' or 'output' of a layer, or 'head' for token ids first .. first + count - 1 (0: all).
     """
 
 def simulator_counters(profile: str) -> dict:

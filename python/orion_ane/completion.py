@@ -36,11 +36,15 @@ class Stats:
     prompt_tokens: int = 0
     """Of all prompts together."""
     prompt_seconds: float = 0.0
-    """Until every prompt had its first new token."""
+    """Until every prompt had its first new token, compiling aside."""
     decode_tokens: int = 0
     """Tokens after the first of each prompt."""
     decode_seconds: float = 0.0
-    """For these."""
+    """For these, compiling aside."""
+    compile_seconds: float = 0.0
+    """For programs that this generation was the first to need."""
+    first_token_seconds: float = 0.0
+    """Until every prompt had its first new token, compiling included."""
 
 
 @dataclass

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import io
 import json
+import logging
 import math
 import resource
 import secrets
@@ -14,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from orion_ane._core import Error
-from orion_ane.placement import DECODES, POLICIES
+from orion_ane.placement import DECODES, HEADS, POLICIES
 from orion_ane.text import require_unicode
 
 
@@ -62,6 +63,7 @@ def add_generate_arguments(parser: argparse.ArgumentParser) -> None:
         help="what to do without an engine; default: require one named",
     )
     add("--decode", choices=DECODES, default="engine", help="cpu: only the prompt on the engine")
+    add("--head", choices=HEADS, default="host", help="engine: the logits on the engine too")
     add("--dtype", choices=("fp16", "fp32"), help="of the weights; default: as in the model")
     add("--threads", type=_integer(1), metavar="N", help="default: one per core")
     add("--json", action="store_true", help="print one JSON object when done")
@@ -80,10 +82,13 @@ def generate(options: argparse.Namespace) -> None:
         options.seed = secrets.randbits(31)
     chosen = {
         key: value
-        for key in ("device", "dtype", "threads", "policy", "decode")
+        for key in ("device", "dtype", "threads", "policy", "decode", "head")
         if (value := getattr(options, key)) is not None
     }
+    logging.getLogger("orion_ane").addHandler(logging.NullHandler())  # we print what it would
     model = orion_ane.load(options.model, **chosen)
+    if model.fell_back:
+        _note(f"on the CPU, not on the engine: {model.why_not_engine}")
     pieces: list[Any] = []
     interrupt = None
     try:
@@ -98,6 +103,8 @@ def generate(options: argparse.Namespace) -> None:
         print(json.dumps(_as_json(model, options, pieces), ensure_ascii=False))
     else:
         _put("\n")
+    for note in model.notes:
+        _note(note)
     print(_statistics(model, options), file=sys.stderr)
     if interrupt:
         raise interrupt
@@ -124,6 +131,10 @@ def _stream(model: Any, options: argparse.Namespace, pieces: list[Any]) -> None:
             show(piece.text)
 
 
+def _note(text: str) -> None:
+    print(f"orion: note: {text}", file=sys.stderr)
+
+
 def _ignore(_: str) -> None:
     """Shows nothing, for `--json`."""
 
@@ -141,6 +152,9 @@ def _as_json(model: Any, options: argparse.Namespace, pieces: list[Any]) -> dict
         "ids": [piece.id for piece in pieces if piece.id is not None],
         "model": options.model,
         "device": model.device,
+        "prompt_device": model.prompt_device,
+        "decode_device": model.decode_device,
+        "head_device": model.head_device,
         "dtype": model.dtype,
         "seed": options.seed,
         "prompt_tokens": stats.prompt_tokens,
@@ -149,7 +163,9 @@ def _as_json(model: Any, options: argparse.Namespace, pieces: list[Any]) -> dict
         "decode_seconds": stats.decode_seconds,
         "load_seconds": stats.load_seconds,
         "compile_seconds": model.compile_seconds,
+        "first_token_seconds": stats.first_token_seconds,
         "why_not_engine": model.why_not_engine,
+        "notes": model.notes,
         "peak_memory_bytes": _peak_memory(),
     }
 
@@ -157,19 +173,27 @@ def _as_json(model: Any, options: argparse.Namespace, pieces: list[Any]) -> dict
 def _statistics(model: Any, options: argparse.Namespace) -> str:
     stats = model.last_stats
     seed = f", seed {options.seed}" if options.temperature > 0 else ""
-    why = f" (not on the engine: {model.why_not_engine})" if options.policy == "prefer" else ""
-    where = f"{model.device}{why if model.why_not_engine else ''} {model.dtype}{seed}"
-    compiled = f"compile {model.compile_seconds:.2f} s | " if not model.why_not_engine else ""
-    return (
-        f"{where} | {compiled}"
-        f"prompt {_rate(stats.prompt_tokens, stats.prompt_seconds)} | "
-        f"decode {_rate(stats.decode_tokens, stats.decode_seconds)} | "
-        f"peak memory {_peak_memory() / 2**20:.0f} MiB"
+    why = [f"not on the engine: {model.why_not_engine}"] if model.why_not_engine else []
+    at_prompt, at_decode, at_head = (
+        "" if why else f" on {device}"
+        for device in (model.prompt_device, model.decode_device, model.head_device)
     )
+    fields = [
+        f"{model.device} {model.dtype}{seed}",
+        *why,
+        f"compile {model.compile_seconds:.2f} s",
+        f"first token {stats.first_token_seconds:.2f} s",
+        f"prompt {_rate(stats.prompt_tokens, at_prompt, stats.prompt_seconds)}",
+        f"decode {_rate(stats.decode_tokens, at_decode, stats.decode_seconds)}",
+        *([] if why else [f"head{at_head}"]),
+        f"peak memory {_peak_memory() / 2**20:.0f} MiB",
+    ]
+    return " | ".join(fields)
 
 
-def _rate(tokens: int, seconds: float) -> str:
-    return f"{tokens} tokens" + (f", {tokens / seconds:.1f} tokens/s" if seconds > 0 else "")
+def _rate(tokens: int, where: str, seconds: float) -> str:
+    rate = f", {tokens / seconds:.1f} tokens/s" if seconds > 0 else ""
+    return f"{tokens} tokens{where}{rate}"
 
 
 def _peak_memory() -> int:

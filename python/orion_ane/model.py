@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -24,12 +25,14 @@ from orion_ane._core import (
     TextModel,
 )
 from orion_ane.completion import Completion, CompletionText, Piece, Stats
-from orion_ane.placement import DECODES, Placement, place
+from orion_ane.placement import Placement, place_model
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 __all__ = ["Completion", "Model", "Options", "Piece", "Stats", "load"]
+
+_logger = logging.getLogger("orion_ane")
 
 TokenIds = Sequence[int] | NDArray[np.integer[Any]]
 Prompt = str | TokenIds
@@ -75,8 +78,12 @@ class Model:
         load_seconds: float,
     ) -> None:
         self._core = core
+        self._placement = placement
+        self._notes_logged = 0
         self.why_not_engine = placement.why_not
         """Why the Neural Engine does not run this model; empty if it does."""
+        self.fell_back = placement.fell_back
+        """Whether the engine was preferred but is not there."""
         self._path = found.path
         self.config: dict[str, Any] = dict(found.config)
         """The content of the model's config.json."""
@@ -100,6 +107,29 @@ class Model:
     def device(self) -> str:
         """Where the model runs."""
         return self._core.device
+
+    @property
+    def prompt_device(self) -> str:
+        """Where prompts are read."""
+        return self._placement.device
+
+    @property
+    def decode_device(self) -> str:
+        """Where the tokens that follow are read."""
+        return self._placement.decode_device
+
+    @property
+    def head_device(self) -> str:
+        """Where logits are computed."""
+        return self._placement.head_device
+
+    @property
+    def notes(self) -> list[str]:
+        """What went otherwise than asked for so far, such as prompts read in other programs.
+
+        Each is a sentence, logged as a warning when it first holds.
+        """
+        return self._core.notes
 
     @property
     def compile_seconds(self) -> float:
@@ -266,20 +296,31 @@ class Model:
     def _steps(self, generation: Generation, prompt_tokens: int) -> Iterator[list[GeneratedToken]]:
         stats = Stats(load_seconds=self.last_stats.load_seconds, prompt_tokens=prompt_tokens)
         self.last_stats = stats
+        reads_prompt = True
         while not generation.done:
-            start = time.perf_counter()
+            start, compiled = time.perf_counter(), self.compile_seconds
             tokens = generation.step()
-            seconds = time.perf_counter() - start
-            if stats.prompt_seconds == 0:
-                stats = replace(stats, prompt_seconds=seconds)
+            elapsed, compiling = time.perf_counter() - start, self.compile_seconds - compiled
+            seconds = max(elapsed - compiling, 0.0)
+            stats = replace(stats, compile_seconds=stats.compile_seconds + compiling)
+            if reads_prompt:
+                stats = replace(stats, prompt_seconds=seconds, first_token_seconds=elapsed)
             else:
                 stats = replace(
                     stats,
                     decode_tokens=stats.decode_tokens + len(tokens),
                     decode_seconds=stats.decode_seconds + seconds,
                 )
+            reads_prompt = False
             self.last_stats = stats
+            self._log_notes()
             yield tokens
+
+    def _log_notes(self) -> None:
+        notes = self.notes
+        for note in notes[self._notes_logged :]:
+            _logger.warning("%s: %s", self.device, note)
+        self._notes_logged = len(notes)
 
     def _encode(self, prompt: Prompt) -> TokenIds:
         if not isinstance(prompt, str):
@@ -307,40 +348,39 @@ def load(
     threads: int | None = None,
     policy: str | None = None,
     decode: str = "engine",
+    head: str = "host",
 ) -> Model:
     """Loads a bundled model by name, a Hugging Face directory, or a llama2.c `.bin`.
 
     `device` is "cpu", "ane" (the Neural Engine), "sim:PROFILE" (the engine simulated) or "auto".
     `policy` says what happens without an engine: "require" it, "prefer" it, "never" use it.
-    `decode` "cpu" leaves only prompts to the engine. `dtype` is "fp32" or "fp16", by default the
+    `decode` "cpu" leaves only prompts to the engine; `head` "engine" puts the logits there too,
+    which the host computes otherwise. `dtype` is "fp32" or "fp16", by default the
     checkpoint's own width, on the engine fp16. `threads` can be chosen once per process, before
     anything has run; by default it is the number of CPUs.
     """
     start = time.perf_counter()
     if dtype not in (None, "fp16", "fp32"):
         raise Error(f"dtype {dtype!r}: 'fp16' or 'fp32' is needed")
-    if decode not in DECODES:
-        raise Error(f"decode {decode!r}: one of {', '.join(DECODES)} is needed")
     if threads is not None:
         _use_threads(threads)
     found = checkpoint.read(checkpoint.locate(path))
     found.check(_expected_weights(found))
-    placement = place(device, policy)
+    placement = place_model(device, policy, decode, head)
+    if placement.fell_back:
+        _logger.warning("on the CPU, not on the engine: %s", placement.why_not)
     if placement.on_engine and dtype == "fp32":
         raise Error("dtype 'fp32': the engine computes in fp16")
     narrow = placement.on_engine or found.dtype != "fp32"
     dtype = dtype or ("fp16" if narrow else "fp32")
-    core = _core_model(found, placement, dtype, decode)
+    core = _core_model(found, placement, dtype)
     return Model(core, found, dtype, placement, time.perf_counter() - start)
 
 
-def _core_model(
-    found: checkpoint.Checkpoint, placement: Placement, dtype: str, decode: str
-) -> TextModel:
+def _core_model(found: checkpoint.Checkpoint, placement: Placement, dtype: str) -> TextModel:
     if not placement.on_engine:
         return LanguageModel(found.config, found.weights, dtype, placement.device)
-    use = "engine" if decode == "engine" else "engine-prefill"
-    return EngineModel(found.config, found.weights, placement.device, use)
+    return EngineModel(found.config, found.weights, placement.device, placement.use)
 
 
 def _expected_weights(found: checkpoint.Checkpoint) -> Mapping[str, tuple[int, ...]]:

@@ -40,6 +40,9 @@ void patch_in_place(Runtime& runtime, Loaded& loaded, std::span<const Patch> pat
   runtime.disown(loaded);
   loaded.unbind();
   require(loaded.model().unload());
+  if (std::error_code none; !std::filesystem::exists(staged_weights(loaded), none))
+    give_back(loaded,
+              "the engine removed the program's files when it was unloaded, nothing is left to patch");
   try {
     weights::patch(staged_weights(loaded), changes_of(patches));
   } catch (const std::exception& error) {  // files: also what std::filesystem throws

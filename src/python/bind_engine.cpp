@@ -4,6 +4,7 @@
 
 #include "ane/device.h"
 #include "base/cache_directory.h"
+#include "cpu/kernels.h"
 #include "orion/error.h"
 #include "sim/simulator.h"
 
@@ -19,8 +20,10 @@ ane::AneDevice& engine_device(const std::string& name) {
 }
 
 py::dict engine_info(const std::string& name) {
-  const ane::EngineInfo& info = engine_device(name).runtime().info();
+  const ane::Runtime& runtime = engine_device(name).runtime();
+  const ane::EngineInfo& info = runtime.info();
   py::dict result;
+  result["profile"] = runtime.profile().name;
   result["framework"] = info.framework;
   result["chip"] = info.chip;
   result["os_build"] = info.os_build;
@@ -35,6 +38,7 @@ py::dict engine_usage(const std::string& name) {
   py::dict result;
   result["compiles"] = usage.compiles;
   result["compile_budget"] = runtime.profile().compile_budget;
+  result["most_loaded"] = runtime.most_loaded();
   result["loads"] = usage.loads;
   result["cache_hits"] = usage.cache_hits;
   result["known"] = usage.known;
@@ -78,8 +82,10 @@ py::dict simulator_counters(const std::string& profile) {
 }  // namespace
 
 void bind_engine(py::module_& m) {
-  m.def("engine_info", engine_info, py::arg("device"),
-        "Framework, chip, system, and what was found of the classes used.");
+  m.def(
+      "engine_info", engine_info, py::arg("device"),
+      "Framework, chip, system, the profile programs are made for, and what was found of the classes used.");
+  m.def("cpu_kernels", cpu::isa_name, "The instruction set that the CPU's kernels use here.");
   m.def("engine_usage", engine_usage, py::arg("device"), "Compiles, loads and cache hits of this process.");
   m.def("update_verdicts", verdicts, py::arg("device"),
         "Which weight update strategies have an effect here.");

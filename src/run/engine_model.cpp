@@ -173,7 +173,7 @@ void EngineModel::note_bucket(std::int64_t wanted, const SegmentSet* used) {
                           : used->columns >= wanted ? str("in ", used->columns, " columns")
                                                     : str("in ", used->columns, " columns and then ", rest);
   note(str(
-      "prompts for ", wanted, " columns are read ", how, ": ", programs_of_set(),
+      "prompts that need ", wanted, " columns are read ", how, ": ", programs_of_set(),
       " programs more are beyond the engine's budget of compiles in this process; a new process has a new "
       "budget and finds what was compiled"));
 }

@@ -1,10 +1,14 @@
 // Segments of every architecture: legal on every profile, whatever the bucket.
+#include "ane/device.h"
 #include "ane/legal_program.h"
+#include "orion/error.h"
 #include "orion/generate.h"
 #include "run/engine_model.h"
+#include "sim/simulator.h"
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <string>
 
@@ -42,16 +46,30 @@ std::vector<ModelConfig> configs() {
   return configs;
 }
 
-std::vector<ModelConfig> tiny_configs() {
+ConfigMap tiny_gpt2(std::int64_t context, std::int64_t layers = 3) {
   ConfigMap gpt2 = gpt2_124m();
   const std::pair<std::string_view, std::int64_t> sizes[] = {
-      {"n_embd", 48}, {"n_layer", 3}, {"n_head", 3}, {"vocab_size", 64}, {"n_positions", 48}};
+      {"n_embd", 48}, {"n_layer", layers}, {"n_head", 3}, {"vocab_size", 67}, {"n_positions", context}};
   for (const auto& [key, size] : sizes) gpt2.insert_or_assign(std::string(key), size);
   gpt2.insert_or_assign("scale_attn_by_inverse_layer_idx", true);
-  std::vector<ModelConfig> configs = {configure(gpt2)};
-  for (const std::string_view type : {"llama", "qwen2", "qwen3"})
-    configs.push_back(configure(llama_like(type)));
+  return gpt2;
+}
+
+std::vector<ModelConfig> tiny_configs(std::int64_t context = 48) {
+  std::vector<ModelConfig> configs = {configure(tiny_gpt2(context))};
+  for (const std::string_view type : {"llama", "qwen2", "qwen3"}) {
+    ConfigMap map = llama_like(type);
+    map.insert_or_assign("max_position_embeddings", context);
+    map.insert_or_assign("tie_word_embeddings", type == "qwen2");
+    configs.push_back(configure(map));
+  }
   return configs;
+}
+
+// A simulated engine that no other test has used.
+ane::AneDevice fresh_engine(const ane::Profile& profile) {
+  sim::restart(profile.name);
+  return {"sim:" + profile.name, sim::open_simulator(profile), profile, ane::Update::automatic};
 }
 
 using Ids = std::vector<std::int32_t>;
@@ -86,9 +104,11 @@ struct Models {
     whole = std::make_shared<LanguageModel>(config, source, DType::fp32, cpu);
     engine = std::make_shared<EngineModel>(config, source, device, cpu, EngineUse::prefill_and_decode);
     prefill = std::make_shared<EngineModel>(config, source, device, cpu, EngineUse::prefill);
+    with_head =
+        std::make_shared<EngineModel>(config, source, device, cpu, EngineUse::prefill_decode_and_head);
   }
 
-  std::shared_ptr<TextModel> whole, engine, prefill;
+  std::shared_ptr<TextModel> whole, engine, prefill, with_head;
 };
 
 Tensor last_row(const Tensor& logits, std::int64_t row) {
@@ -104,15 +124,13 @@ void check_close(const Tensor& got, const Tensor& wanted, double tolerance = 0.0
   CHECK(worst < tolerance);
 }
 
-constexpr SegmentKind kinds[] = {SegmentKind::attention, SegmentKind::feed_forward, SegmentKind::projection,
-                                 SegmentKind::output};
-
 }  // namespace
 
 TEST_CASE("every segment is legal on every profile") {
   for (const ModelConfig& config : configs()) {
     CAPTURE(config.model_type);
-    for (const SegmentKind kind : kinds) {
+    for (const SegmentKind kind : segment_kinds) {
+      if (kind == SegmentKind::head) continue;  // in parts, below
       CAPTURE(segment_name(kind));
       const bool is_prefill = kind == SegmentKind::attention || kind == SegmentKind::feed_forward;
       for (const std::int64_t tokens : is_prefill ? prefill_buckets() : std::span(&decode_columns, 1)) {
@@ -129,6 +147,42 @@ TEST_CASE("every segment is legal on every profile") {
   }
 }
 
+// Heads in parts: how many for each profile, whatever else is in a program.
+TEST_CASE("every part of a head is legal, and the parts make the vocabulary") {
+  const std::vector<ModelConfig> all = configs();
+  const std::pair<std::size_t, std::vector<std::size_t>> wanted[] = {
+      {0, {3, 3, 3, 4}}, {1, {1, 1, 1, 1}}, {4, {10, 10, 10, 10}}};
+  for (const auto& [index, counts] : wanted) {
+    const ModelConfig& config = all[index];
+    CAPTURE(config.model_type);
+    for (std::size_t i = 0; i < counts.size(); ++i) {
+      const ane::Profile& profile = ane::all_profiles()[i];
+      CAPTURE(profile.name);
+      const std::vector<SegmentShape> parts = head_parts(config, fresh_engine(profile).limits());
+      CHECK(parts.size() == counts[i]);
+      std::int64_t next = 0;
+      for (const SegmentShape& part : parts) {
+        CHECK(part.first == next);
+        next += part.count;
+        const ane::LegalProgram program = ane::legalize_program(segment(config, part), profile);
+        CHECK(program.outputs.size() == 1);
+        for (const ane::Violation& violation : ane::violations(program.graph, profile))
+          FAIL_CHECK(violation.limit->id, ": ", violation.where);
+      }
+      CHECK(next == config.vocab);
+    }
+  }
+}
+
+TEST_CASE("a head is cut by whatever limit is the tightest") {
+  const ModelConfig config = configure(tiny_gpt2(48));
+  const std::int64_t token = 2 * config.width;
+  const std::pair<ProgramLimits, std::size_t> rows[] = {
+      {{}, 1}, {{.channels = 67}, 1}, {{.channels = 66}, 2}, {{.weight_bytes = 12 * token}, 7}};
+  for (const auto& [limits, parts] : rows) CHECK(head_parts(config, limits).size() == parts);
+  CHECK_THROWS_AS(head_parts(config, {.working_bytes = 1000}), DeviceError);
+}
+
 TEST_CASE("segments compute what the whole model does, however the text is read") {
   for (const ModelConfig& config : tiny_configs()) {
     CAPTURE(config.model_type);
@@ -137,8 +191,9 @@ TEST_CASE("segments compute what the whole model does, however the text is read"
     const Tensor wanted = models.whole->logits(text);
     check_close(models.engine->logits(text), wanted);
     check_close(models.prefill->logits(text), wanted);
+    check_close(models.with_head->logits(text), wanted);
     const auto row = [&](std::int64_t i) { return last_row(wanted, i); };
-    for (const auto& model : {models.engine, models.prefill}) {
+    for (const auto& model : {models.engine, models.prefill, models.with_head}) {
       Session session(model, 1, 48);
       check_close(session.read(0, std::span(text).first(5)), row(4));
       check_close(session.read(0, std::span(text).subspan(5, 30), 5), row(34));
@@ -146,6 +201,94 @@ TEST_CASE("segments compute what the whole model does, however the text is read"
       check_close(session.read(0, std::span(text).first(40)), row(39));
     }
   }
+}
+
+TEST_CASE("every profile reads prompts of every length, up to the context's last position") {
+  constexpr std::int64_t context = 80;  // within a bucket
+  for (const ane::Profile& profile : ane::all_profiles()) {
+    CAPTURE(profile.name);
+    for (const ModelConfig& config : tiny_configs(context)) {
+      CAPTURE(config.model_type);
+      ane::AneDevice engine = fresh_engine(profile);
+      const Models models(config, engine);
+      const Ids text = random_text(config, context);
+      const Tensor wanted = models.whole->logits(text);
+      for (const auto& model : {models.prefill, models.with_head}) {
+        check_close(model->logits(text), wanted);
+        Session session(model, 1, context);
+        for (const std::size_t length : {1U, 31U, 32U, 33U, 64U, 65U, 80U}) {
+          CAPTURE(length);
+          const auto last = static_cast<std::int64_t>(length) - 1;
+          check_close(session.read(0, std::span(text).first(length)), last_row(wanted, last));
+        }
+        session.read(0, std::span(text).first(79));
+        check_close(session.step(Ids{text[79]}, Ids{79}), last_row(wanted, 79));
+        CHECK(model->notes().empty());
+      }
+    }
+  }
+}
+
+// Prompt lengths, one after the other, and what is noted after all of them.
+struct Conversation {
+  EngineUse use;
+  std::vector<std::int64_t> lengths;
+  std::vector<std::string> notes;  // how each begins
+};
+
+TEST_CASE("a conversation across all buckets stays within the engine's budget") {
+  const ane::Profile& profile = ane::find_profile("paper-m4-macos15");
+  const ModelConfig config = configure(tiny_gpt2(1100, 12));
+  const TensorMap weights = random_weights(config);
+  const WeightSource source = [&](const std::string& name) { return weights.at(name); };
+  Device& cpu = find_device("cpu");
+  LanguageModel whole(config, source, DType::fp32, cpu);
+  const Conversation conversations[] = {
+      {EngineUse::prefill_and_decode,
+       {10, 50, 100, 200, 400, 1060, 20},
+       {"prompts that need 256 columns are read in 128 columns and then 16 at a time: 24 programs more",
+        "prompts that need 512 columns are read in 128", "prompts that need 1024 columns are read in 128"}},
+      {EngineUse::prefill_decode_and_head,
+       {400, 50, 20, 100},
+       {"prompts that need 128 columns are read in 512 columns: 24 programs more"}},
+      {EngineUse::prefill,
+       {10, 50, 100, 200, 400},
+       {"prompts that need 512 columns are read in 256 columns and then on cpu: ",
+        "of prompts, what goes beyond 256 tokens is read on cpu"}}};
+  for (const auto& [use, lengths, notes] : conversations) {
+    ane::AneDevice engine = fresh_engine(profile);
+    const auto model = std::make_shared<EngineModel>(config, source, engine, cpu, use);
+    Session session(model, 1, config.context);
+    for (const std::int64_t length : lengths) {
+      CAPTURE(length);
+      const Ids text = random_text(config, length + 1);
+      const Tensor wanted = whole.logits(text);
+      check_close(session.read(0, std::span(text).first(text.size() - 1)), last_row(wanted, length - 1));
+      check_close(session.step(Ids{text.back()}, Ids{static_cast<std::int32_t>(length)}),
+                  last_row(wanted, length));
+    }
+    CHECK(engine.runtime().usage().compiles <= profile.compile_budget);
+    REQUIRE(model->notes().size() == notes.size());
+    for (std::size_t i = 0; i < notes.size(); ++i) CHECK(model->notes()[i].starts_with(notes[i]));
+  }
+}
+
+TEST_CASE("what an engine cannot hold or compile is refused with a way out") {
+  ane::Profile profile = ane::find_profile("strict");
+  ane::AneDevice engine = fresh_engine(profile);
+  CHECK_THROWS_WITH_AS(Models(configure(tiny_gpt2(48, 60)), engine),
+                       "sim:strict: a model of 60 layers takes 120 programs at once, the engine holds 112; "
+                       "device cpu runs it",
+                       DeviceError);
+  profile.compile_budget = 5;
+  ane::AneDevice spent = fresh_engine(profile);
+  const Models models(configure(tiny_gpt2(48)), spent);
+  Session session(models.engine, 1, 48);
+  CHECK_THROWS_WITH_AS(session.read(0, Ids{1, 2, 3}),
+                       doctest::Contains("this process has used its 5 compiles"), DeviceError);
+  const Tensor wanted = models.whole->logits(Ids{1, 2, 3});
+  check_close(Session(models.prefill, 1, 48).read(0, Ids{1, 2, 3}), last_row(wanted, 2));
+  CHECK(models.prefill->notes().size() == 2);
 }
 
 TEST_CASE("texts longer than the largest bucket go on in the decode segments") {
@@ -160,25 +303,36 @@ TEST_CASE("texts longer than the largest bucket go on in the decode segments") {
 }
 
 TEST_CASE("more sequences than columns are read together") {
-  const Models models(tiny_configs()[1]);
+  ane::AneDevice simulated = fresh_engine(ane::find_profile("strict"));
+  const Models models(tiny_configs()[1], simulated);
   const auto count = static_cast<std::int64_t>(decode_columns) + 3;
   Session engine(models.engine, count, 8);
+  Session with_head(models.with_head, count, 8);
   Session whole(models.whole, count, 8);
   Ids ids, positions;
   for (std::int64_t i = 0; i < count; ++i) {
     const Ids text = random_text(models.whole->config(), 2 + i % 3);
     engine.read(i, text);
+    with_head.read(i, text);
     whole.read(i, text);
     ids.push_back(static_cast<std::int32_t>(i));
     positions.push_back(static_cast<std::int32_t>(text.size()));
   }
-  check_close(engine.step(ids, positions), whole.step(ids, positions));
+  const Tensor wanted = whole.step(ids, positions);
+  check_close(engine.step(ids, positions), wanted);
+  check_close(with_head.step(ids, positions), wanted);
   CHECK(models.engine->compile_seconds() > 0.0);
-  CHECK(models.prefill->device() == "cpu for prompts, cpu");
+  CHECK(models.prefill->device() == "sim:strict for prompts, cpu");
 }
 
 TEST_CASE("segments that are not there are refused") {
   const ModelConfig config = configure(llama_like("llama"));
   CHECK_THROWS_WITH(segment(config, {SegmentKind::attention, 2, 32}), "segment: layer 2 of a model with 2");
   CHECK_THROWS_WITH(segment(config, {SegmentKind::output, 0, 0}), "segment: 0 tokens, at least 1 is needed");
+  CHECK_THROWS_WITH(segment(config, {SegmentKind::output, 0, 16, 0, 8}),
+                    "segment: output has no part of the vocabulary, only head has");
+  CHECK_THROWS_WITH(segment(config, {SegmentKind::head, 1, 16}),
+                    "segment: head of layer 1, a model has one head: layer 0");
+  CHECK_THROWS_WITH(segment(config, {SegmentKind::head, 0, 16, 60, 5}),
+                    "segment: 5 tokens from 60 on, the vocabulary has 64");
 }

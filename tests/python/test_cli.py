@@ -32,7 +32,12 @@ class Storyteller:
     device: str = "cpu"
     dtype: str = "fp32"
     compile_seconds: float = 0.0
+    prompt_device: str = "cpu"
+    decode_device: str = "cpu"
+    head_device: str = "cpu"
     why_not_engine: str = "it was not asked for"
+    fell_back: bool = False
+    notes: tuple[str, ...] = ()
     last_stats: Any = None
 
     def load(self, name: str, **options: Any) -> "Storyteller":
@@ -54,6 +59,7 @@ class Storyteller:
                 decode_tokens=len(self.pieces),
                 decode_seconds=0.25,
                 load_seconds=0.1,
+                first_token_seconds=0.75,
             )
 
 
@@ -84,10 +90,22 @@ def test_generate_prints_prompt_and_completion(storyteller: Storyteller, capsys:
     out, err = capsys.readouterr()
     assert out == "Once, there\n"
     assert err.startswith(
-        "cpu fp32 | prompt 3 tokens, 6.0 tokens/s | decode 2 tokens, 8.0 tokens/s | peak memory "
+        "cpu fp32 | not on the engine: it was not asked for | compile 0.00 s | "
+        "first token 0.75 s | prompt 3 tokens, 6.0 tokens/s | decode 2 tokens, 8.0 tokens/s | peak memory "
     )
     assert err.count("\n") == 1
     assert storyteller.closed
+
+
+def test_statistics_tell_each_part_of_an_engine(storyteller: Storyteller, capsys: Capture) -> None:
+    storyteller.device = storyteller.prompt_device = "ane"
+    storyteller.why_not_engine = ""
+    storyteller.notes = ("prompts for 64 columns are read otherwise",)
+    assert cli.main(["generate", "--prompt", "Once"]) == 0
+    note, statistics = capsys.readouterr().err.splitlines()
+    assert note == "orion: note: prompts for 64 columns are read otherwise"
+    assert "| prompt 3 tokens on ane, 6.0 tokens/s | decode 2 tokens on cpu, 8.0 " in statistics
+    assert " | head on cpu | peak memory" in statistics
 
 
 def test_generate_passes_its_options_on(storyteller: Storyteller) -> None:
@@ -100,6 +118,7 @@ def test_generate_passes_its_options_on(storyteller: Storyteller) -> None:
         "name": "here",
         "device": "cpu",
         "decode": "engine",
+        "head": "host",
         "dtype": "fp16",
         "threads": 2,
         "prompt": "x",
@@ -132,6 +151,9 @@ def test_generate_json(storyteller: Storyteller, capsys: Capture) -> None:
         "ids": [403, 261],
         "model": "stories260K",
         "device": storyteller.device,
+        "prompt_device": "cpu",
+        "decode_device": "cpu",
+        "head_device": "cpu",
         "dtype": "fp32",
         "seed": 4,
         "prompt_tokens": 3,
@@ -140,7 +162,9 @@ def test_generate_json(storyteller: Storyteller, capsys: Capture) -> None:
         "decode_seconds": 0.25,
         "load_seconds": 0.1,
         "compile_seconds": 0.0,
+        "first_token_seconds": 0.75,
         "why_not_engine": "it was not asked for",
+        "notes": [],
     }
     assert err.count("\n") == 1
 
@@ -196,6 +220,7 @@ def test_text_that_is_not_utf8(storyteller: Storyteller, capsys: Capture, option
         ("generate --prompt x --seed 18446744073709551616", "--seed: expected an integer"),
         ("generate --prompt x --threads 0", "--threads: expected an integer from 1 on"),
         ("generate --prompt x --policy maybe", "--policy: invalid choice: 'maybe'"),
+        ("generate --prompt x --head both", "--head: invalid choice: 'both'"),
         ("generate --prompt x --top 3", "unrecognized arguments: --top 3"),
         ("convert a b --dtype int8", "--dtype: invalid choice: 'int8'"),
         ("inspect", "the following arguments are required: path"),

@@ -58,11 +58,12 @@ def test_greedy_stories_are_those_of_the_cpu(engine: str, use: str) -> None:
     assert model.device.startswith(engine)
 
 
+@pytest.mark.parametrize("use", ["engine", "engine-and-head"])
 @pytest.mark.parametrize("engine", ENGINES[1:])
-def test_a_gpt2_stays_as_near_to_fp32_as_in_the_paper(engine: str) -> None:
+def test_a_gpt2_stays_as_near_to_fp32_as_in_the_paper(engine: str, use: str) -> None:
     weights = random_weights(GPT2)
     whole = _core.LanguageModel(GPT2, weights, "fp32", "cpu")
-    model = _core.EngineModel(GPT2, weights, engine)
+    model = _core.EngineModel(GPT2, weights, engine, use)
     ids = [5, 900, 33]
     tokens = greedy(model, ids, 64)
     assert tokens == greedy(whole, ids, 64)
@@ -73,10 +74,10 @@ def test_a_gpt2_stays_as_near_to_fp32_as_in_the_paper(engine: str) -> None:
 
 
 def test_what_cannot_run_is_refused_by_name() -> None:
-    with pytest.raises(orion.Error, match=r"engine use 'all': engine or engine-prefill is needed"):
+    with pytest.raises(orion.Error, match=r"use 'all': engine, engine-prefill or engine-and-head"):
         _core.EngineModel(GPT2, random_weights(GPT2), "cpu", "all")
-    with pytest.raises(orion.Error, match=r"segment 'head': attention, feed_forward, projection"):
-        _core.segment_graph(GPT2, "head")
+    with pytest.raises(orion.Error, match=r"segment 'tail': one of attention, .*, head is needed"):
+        _core.segment_graph(GPT2, "tail")
 
 
 def test_a_segment_is_a_graph_like_any_other() -> None:
@@ -84,3 +85,5 @@ def test_a_segment_is_a_graph_like_any_other() -> None:
     assert list(graph.outputs) == ["q", "k", "v"]
     legal = _core.legalize(graph, "strict")
     assert _core.violations(legal, "strict") == []
+    head = _core.segment_graph(GPT2, "head", first=512, count=256)
+    assert head.outputs["logits"].shape == (1, 256, 1, 16)
