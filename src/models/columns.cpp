@@ -53,7 +53,8 @@ Value Columns::with_bias(Value y, const std::string& bias) {
 
 Graph Columns::head(Value x, const std::string& embedding) {
   const Value all = weight(head_weight(config_, embedding), {config_.vocab, config_.width});
-  const Value part = ops::slice_by_index(all, {shape_.first, 0}, {shape_.first + shape_.count, config_.width});
+  const Value part =
+      ops::slice_by_index(all, {shape_.first, 0}, {shape_.first + shape_.count, config_.width});
   graph_.output("logits", product(x, part));
   return release();
 }

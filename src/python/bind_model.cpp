@@ -142,9 +142,9 @@ SegmentKind segment_kind(const std::string& name) {
 
 std::shared_ptr<Graph> segment_graph(const py::dict& config, const std::string& kind, std::int64_t layer,
                                      std::int64_t tokens, std::int64_t first, std::int64_t count) {
-  return std::make_shared<Graph>(
-      segment(
- model_config_of(config), {.kind = segment_kind(kind), .layer = layer, .tokens = tokens, .first = first, .count = count}));
+  return std::make_shared<Graph>(segment(
+      model_config_of(config),
+      {.kind = segment_kind(kind), .layer = layer, .tokens = tokens, .first = first, .count = count}));
 }
 
 std::vector<std::string_view> model_types() {

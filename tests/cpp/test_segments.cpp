@@ -329,10 +329,10 @@ TEST_CASE("segments that are not there are refused") {
   const ModelConfig config = configure(llama_like("llama"));
   CHECK_THROWS_WITH(segment(config, {SegmentKind::attention, 2, 32}), "segment: layer 2 of a model with 2");
   CHECK_THROWS_WITH(segment(config, {SegmentKind::output, 0, 0}), "segment: 0 tokens, at least 1 is needed");
-  CHECK_THROWS_WITH(segment(config, {SegmentKind::output, 0, 16, 0, 8}),
+  CHECK_THROWS_WITH(segment(config, {.kind = SegmentKind::output, .count = 8}),
                     "segment: output has no part of the vocabulary, only head has");
-  CHECK_THROWS_WITH(segment(config, {SegmentKind::head, 1, 16}),
+  CHECK_THROWS_WITH(segment(config, {.kind = SegmentKind::head, .layer = 1}),
                     "segment: head of layer 1, a model has one head: layer 0");
-  CHECK_THROWS_WITH(segment(config, {SegmentKind::head, 0, 16, 60, 5}),
+  CHECK_THROWS_WITH(segment(config, {.kind = SegmentKind::head, .first = 60, .count = 5}),
                     "segment: 5 tokens from 60 on, the vocabulary has 64");
 }

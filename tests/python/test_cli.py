@@ -91,7 +91,8 @@ def test_generate_prints_prompt_and_completion(storyteller: Storyteller, capsys:
     assert out == "Once, there\n"
     assert err.startswith(
         "cpu fp32 | not on the engine: it was not asked for | compile 0.00 s | "
-        "first token 0.75 s | prompt 3 tokens, 6.0 tokens/s | decode 2 tokens, 8.0 tokens/s | peak memory "
+        "first token 0.75 s | prompt 3 tokens, 6.0 tokens/s | decode 2 tokens, 8.0 tokens/s | "
+        "peak memory "
     )
     assert err.count("\n") == 1
     assert storyteller.closed
