@@ -126,8 +126,9 @@ struct Change {
 };
 
 /// Replaces the payloads of some chunks, all or none: at any moment, also after a crash, the file has
-/// the old payloads or the new ones. Patches of one file by several threads or processes add up.
-void patch(const std::filesystem::path& path, std::span<const Change> changes);
+/// the old payloads or the new ones. Patches of one file by several threads or processes add up. One that
+/// is not `durable` is faster, and may be lost or damage the file if the machine loses power.
+void patch(const std::filesystem::path& path, std::span<const Change> changes, bool durable = true);
 void patch(const std::filesystem::path& path, const Key& key, std::span<const std::byte> data);
 
 }  // namespace orion::weights

@@ -2,13 +2,13 @@
 #pragma once
 
 #include "ane/engine.h"
-
-#include <filesystem>
+#include "base/shared_directory.h"
 
 namespace orion::ane {
 
 /// Equal programs have the same directory, in this process and in others. All hold a shared lock on it;
-/// whoever is last removes it.
+/// whoever is last removes it. A mark beside it, `.<name>.orion`, tells those directories of ours that a
+/// killed process left from those of others.
 class Staging {
  public:
   /// Writes the text as `model.mil` and each file at its path after "@model_path/". The directory's
@@ -19,14 +19,16 @@ class Staging {
   Staging(const Staging&) = delete;
   Staging& operator=(const Staging&) = delete;
 
-  const std::filesystem::path& directory() const { return directory_; }
+  const std::filesystem::path& directory() const { return directory_.path(); }
 
  private:
   explicit Staging(const std::filesystem::path& directory);
   void write(std::string_view text, std::span<const WeightFileData> files) const;
 
-  std::filesystem::path directory_;
-  int lock_ = -1;  // descriptor of the directory
+  SharedDirectory directory_;
 };
+
+/// Removes what killed processes have staged in a directory. What cannot be removed stays.
+void remove_abandoned_staging(const std::filesystem::path& parent);
 
 }  // namespace orion::ane

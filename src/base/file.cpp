@@ -214,11 +214,12 @@ void ReplacedFile::read_at(std::uint64_t offset, std::span<std::byte> bytes) con
   }
 }
 
-void ReplacedFile::commit() {
-  flush(descriptor_, next_);
+void ReplacedFile::commit(Survives survives) {
+  const bool durable = survives == Survives::power_loss;
+  if (durable) flush(descriptor_, next_);
   if (::rename(next_.c_str(), path_.c_str()) != 0) fail_with_errno(path_, "replace");
   committed_ = true;
-  flush_directory(directory_of(path_));
+  if (durable) flush_directory(directory_of(path_));
 }
 
 void replace_file(const fs::path& path, std::string_view content) {

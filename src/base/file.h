@@ -29,6 +29,9 @@ class MappedFile {
   std::span<const std::byte> bytes_;
 };
 
+/// What the new content of a file must outlive.
+enum class Survives { power_loss, process_end };
+
 /// Writes the next content of a file beside it, then puts it in the file's place in one step: whoever
 /// opens `path`, at any moment and after any crash, finds the old content or the new, never a mixture.
 ///
@@ -54,8 +57,8 @@ class ReplacedFile {
   void read_at(std::uint64_t offset, std::span<std::byte> bytes) const;
   /// Bytes written so far.
   std::uint64_t size() const { return size_; }
-  /// Makes the new content durable and visible.
-  void commit();
+  /// Makes the new content visible, and durable before that unless it need not be.
+  void commit(Survives survives = Survives::power_loss);
 
  private:
   std::filesystem::path path_;

@@ -250,7 +250,7 @@ const Chunk* WeightFile::find(std::string_view name) const {
   return found == chunks_.end() ? nullptr : &*found;
 }
 
-void patch(const std::filesystem::path& path, std::span<const Change> changes) {
+void patch(const std::filesystem::path& path, std::span<const Change> changes, bool durable) {
   ReplacedFile next(path);  // first: from here on no other patch can come between
   const WeightFile file(path);
   std::set<std::uint64_t> changed;
@@ -266,7 +266,7 @@ void patch(const std::filesystem::path& path, std::span<const Change> changes) {
     next.write_at(payload, change.data);
     verify_written(next, payload, change.data);
   }
-  next.commit();
+  next.commit(durable ? Survives::power_loss : Survives::process_end);
 }
 
 void patch(const std::filesystem::path& path, const Key& key, std::span<const std::byte> data) {

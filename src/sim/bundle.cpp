@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <array>
-#include <fstream>
 
 namespace orion::sim {
 namespace {
@@ -38,16 +37,14 @@ ane::Status Bundle::open(const fs::path& root, std::string_view text,
                          bool hash_files, std::unique_ptr<Bundle>& bundle) {
   std::unique_ptr<Bundle> opened(new Bundle(std::move(process)));
   opened->identity_ = identity_of(text, files);
-  ane::Status status = ane::Staging::open(root / opened->identity_, text, files, opened->staging_);
+  std::vector<ane::WeightFileData> staged(files.begin(), files.end());
+  staged.push_back({str(model_path, network_file), std::as_bytes(std::span(text))});
+  ane::Status status = ane::Staging::open(root / opened->identity_, text, staged, opened->staging_);
   if (!status.ok()) return status;
   opened->process_->add_directory(opened->directory());
   opened->weight_files_ = static_cast<std::int64_t>(files.size());
   for (const ane::WeightFileData& file : files)
     if (hash_files) opened->hashes_[file.path.substr(model_path.size())] = sha256_hex(file.bytes);
-  const fs::path network = opened->directory() / network_file;
-  if (!(std::ofstream(network, std::ios::binary) << text).flush())
-    return {ane::Status::Kind::refused, "stage", "file system", 0,
-            str(network.string(), ": cannot be written")};
   bundle = std::move(opened);
   return {};
 }

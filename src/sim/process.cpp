@@ -14,6 +14,7 @@ std::shared_ptr<Process> Process::of(std::string_view profile) {
 Counters Process::counters() const {
   const std::lock_guard lock(mutex_);
   Counters counters = counters_;
+  counters.compiled = static_cast<std::int64_t>(compiled_.size());
   for (const auto& [directory, users] : directories_) {
     std::error_code missing;
     if (std::filesystem::exists(directory, missing)) ++counters.directories;

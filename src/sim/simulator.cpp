@@ -1,5 +1,6 @@
 #include "sim/simulator.h"
 
+#include "base/shared_directory.h"
 #include "orion/error.h"
 #include "sim/model.h"
 
@@ -13,26 +14,44 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr std::string_view own_prefix = "orion-simulator-";
+
+void discard(const fs::path& directory) {
+  std::error_code ignored;  // what cannot be removed stays in the temporary directory
+  fs::remove_all(directory, ignored);
+}
+
+// What killed processes left.
+void remove_abandoned(const fs::path& parent) {
+  std::error_code error;
+  std::vector<fs::path> found;
+  for (fs::directory_iterator entry(parent, error), end; !error && entry != end; entry.increment(error))
+    if (entry->path().filename().string().starts_with(own_prefix)) found.push_back(entry->path());
+  for (const fs::path& directory : found) static_cast<void>(if_abandoned(directory, discard));
+}
+
+std::string new_directory() {
+  remove_abandoned(fs::temp_directory_path());
+  std::string name = (fs::temp_directory_path() / str(own_prefix, "XXXXXX")).string();
+  if (::mkdtemp(name.data()) == nullptr) fail(name, ": cannot make a directory: ", std::strerror(errno));
+  return name;
+}
+
 // Of this process alone: what others do to their files is no concern of programs here. Gone when it ends.
 class OwnDirectory {
  public:
-  OwnDirectory() : owner_(::getpid()) {
-    std::string name = (fs::temp_directory_path() / "orion-sim-XXXXXX").string();
-    if (::mkdtemp(name.data()) == nullptr) fail(name, ": cannot make a directory: ", std::strerror(errno));
-    path_ = name;
-  }
+  OwnDirectory() : owner_(::getpid()), directory_(new_directory()) {}
   ~OwnDirectory() {
-    std::error_code ignored;  // what cannot be removed stays in the temporary directory
-    if (owner_ == ::getpid()) fs::remove_all(path_, ignored);
+    if (owner_ == ::getpid()) discard(path());
   }
   OwnDirectory(const OwnDirectory&) = delete;
   OwnDirectory& operator=(const OwnDirectory&) = delete;
 
-  const fs::path& path() const { return path_; }
+  const fs::path& path() const { return directory_.path(); }
 
  private:
   ::pid_t owner_;  // a forked child must leave it alone
-  fs::path path_;
+  SharedDirectory directory_;
 };
 
 fs::path own_directory(std::string_view profile) {

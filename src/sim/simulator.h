@@ -25,6 +25,7 @@ struct Counters {
   std::int64_t models = 0;  // objects alive now
   std::int64_t surfaces = 0;
   std::int64_t directories = 0;  // staging directories on disk
+  std::int64_t compiled = 0;     // programs known by their identity
 };
 Counters counters(std::string_view profile);
 /// Forgets compile budget and compiled models, as a new process after a reboot would.

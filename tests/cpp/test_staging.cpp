@@ -1,16 +1,14 @@
 #include "ane/staging.h"
 #include "base/file.h"
+#include "disk_full.h"
 
-#include <doctest/doctest.h>
-
-#include <sys/resource.h>
-#include <csignal>
 #include <random>
 #include <thread>
 
 using namespace orion;
 using ane::Staging;
 using ane::Status;
+using orion::test::DiskFull;
 
 namespace fs = std::filesystem;
 
@@ -28,26 +26,6 @@ std::unique_ptr<Staging> staged(const fs::path& directory, std::string_view weig
   REQUIRE(status.ok());
   return staging;
 }
-
-// Files of the process grow to at most this many bytes.
-class DiskFull {
- public:
-  explicit DiskFull(rlim_t bytes) : handler_(std::signal(SIGXFSZ, SIG_IGN)) {
-    REQUIRE(::getrlimit(RLIMIT_FSIZE, &before_) == 0);
-    const rlimit limit{bytes, before_.rlim_max};
-    REQUIRE(::setrlimit(RLIMIT_FSIZE, &limit) == 0);
-  }
-  ~DiskFull() {
-    ::setrlimit(RLIMIT_FSIZE, &before_);
-    std::signal(SIGXFSZ, handler_);
-  }
-  DiskFull(const DiskFull&) = delete;
-  DiskFull& operator=(const DiskFull&) = delete;
-
- private:
-  rlimit before_{};
-  void (*handler_)(int);
-};
 
 }  // namespace
 
