@@ -54,6 +54,7 @@ struct Symbol {
   std::int64_t batch_stride = 0;  // bytes the surface needs
   std::int64_t plane_stride = 0;  // between channels
   std::int64_t row_stride = 0;    // between rows of `width`
+  std::int64_t interleave = 1;    // channels side by side in a row
 };
 
 /// In the order in which surfaces are bound.

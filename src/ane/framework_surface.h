@@ -12,7 +12,7 @@ class FrameworkSurface final : public Surface {
   FrameworkSurface(ObjcRef<id<ANESurface>> surface, ObjcRef<id<ANEIOSurfaceObject>> object, std::size_t bytes)
       : surface_(std::move(surface)), object_(std::move(object)), bytes_(bytes) {}
   ~FrameworkSurface() override {
-    while (!locks_.empty()) (void)unlock();
+    for (std::size_t left = locks_.size(); left > 0; --left) (void)unlock();
   }
 
   std::size_t bytes() const override { return bytes_; }
@@ -29,16 +29,15 @@ class FrameworkSurface final : public Surface {
     });
   }
 
-  /// Undoes the last lock, with its options, as IOSurface wants.
+  /// Undoes the last lock, with its options, as IOSurface wants. What could not be unlocked stays locked.
   Status unlock() override {
     if (locks_.empty()) return status(Status::Kind::misused, "unlock", "the surface is not locked");
-    const std::uint32_t options = locks_.back();
-    locks_.pop_back();
-    if (locks_.empty()) base_ = nullptr;
     return guarded("unlock", [&]() -> Status {
-      const int code = [surface_.get() unlockWithOptions:options seed:nullptr];
-      if (code == 0) return {};
-      return {Status::Kind::refused, "unlock", "IOSurface", code, "not unlocked"};
+      const int code = [surface_.get() unlockWithOptions:locks_.back() seed:nullptr];
+      if (code != 0) return {Status::Kind::refused, "unlock", "IOSurface", code, "not unlocked"};
+      locks_.pop_back();
+      if (locks_.empty()) base_ = nullptr;
+      return {};
     });
   }
 

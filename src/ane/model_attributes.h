@@ -6,7 +6,7 @@
 //     ANEFModelProcedures               [{ANEFModelInputSymbolIndexArray, ANEFModelOutputSymbolIndexArray}]
 //   NetworkStatusList                   [{LiveInputList, LiveOutputList}], a procedure each
 //     entries                           Name, Symbol, Type, Batches, Channels, Depth, Height, Width,
-//                                       BatchStride, PlaneStride, RowStride
+//                                       Interleave, BatchStride, PlaneStride, RowStride
 //
 // Nothing of it is documented, so no value is used before its class is known.
 #pragma once
@@ -103,7 +103,8 @@ class AttributeReader {
             number(entry, @"Width"),
             number(entry, @"BatchStride"),
             number(entry, @"PlaneStride"),
-            number(entry, @"RowStride")};
+            number(entry, @"RowStride"),
+            [entry objectForKey:@"Interleave"] == nil ? 1 : number(entry, @"Interleave")};
   }
 
   std::string error_;

@@ -42,11 +42,11 @@ SurfaceSet::SurfaceSet(Runtime& runtime, const Loaded& loaded, std::span<const P
     : number_(next_number()) {
   add(runtime, inputs, loaded.layout().inputs, inputs_);
   add(runtime, outputs, loaded.layout().outputs, outputs_);
-  lock_all();
+  require(lock_all());
 }
 
 SurfaceSet::~SurfaceSet() {
-  for (const Item& item : items_) static_cast<void>(item.surface->unlock());  // they are released next
+  static_cast<void>(unlock_all());  // they are released next, and with them what is still locked
 }
 
 void SurfaceSet::add(Runtime& runtime, std::span<const Port> ports, std::span<const Symbol> symbols,
@@ -67,29 +67,51 @@ void SurfaceSet::add(Runtime& runtime, std::span<const Port> ports, std::span<co
 
 void SurfaceSet::write(std::string_view port, const Tensor& value) {
   const Item& to = item(port);
-  write_rows(value, to.placement, to.surface->base());
+  write_rows(value, to.placement, memory(to));
 }
 
 void SurfaceSet::read(std::string_view port, const Tensor& value) const {
   const Item& from = item(port);
-  read_rows(value, from.placement, from.surface->base());
+  read_rows(value, from.placement, memory(from));
 }
 
 Tensor SurfaceSet::view(std::string_view port) const {
   const Item& found = item(port);
   if (!found.placement.dense(dtype_size(found.port.type.dtype))) return {};
-  return Tensor::view(found.port.type, found.surface->base());
+  return Tensor::view(found.port.type, memory(found));
 }
 
 void SurfaceSet::run(Loaded& loaded) {
-  for (const Item& item : items_) require(item.surface->unlock());
-  const Status status = loaded.evaluate(number_, inputs_, outputs_);
-  lock_all();
+  Status status = unlock_all();
+  if (status.ok()) status = loaded.evaluate(number_, inputs_, outputs_);
+  const Status relocked = lock_all();
   require(status);
+  require(relocked);
 }
 
-void SurfaceSet::lock_all() {
-  for (const Item& item : items_) require(item.surface->lock(false));
+// One that could not be locked before is not locked now either.
+Status SurfaceSet::unlock_all() const {
+  for (const Item& item : items_) {
+    if (item.surface->base() == nullptr) continue;
+    if (Status status = item.surface->unlock(); !status.ok()) return status;
+  }
+  return {};
+}
+
+// Tries every one, and tells of the first that failed.
+Status SurfaceSet::lock_all() const {
+  Status first;
+  for (const Item& item : items_) {
+    if (item.surface->base() != nullptr) continue;
+    Status status = item.surface->lock(false);
+    if (first.ok()) first = std::move(status);
+  }
+  return first;
+}
+
+void* SurfaceSet::memory(const Item& item) const {
+  if (item.surface->base() == nullptr) require(item.surface->lock(false));
+  return item.surface->base();
 }
 
 const SurfaceSet::Item& SurfaceSet::item(std::string_view port) const {

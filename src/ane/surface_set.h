@@ -8,7 +8,8 @@
 namespace orion::ane {
 
 /// One surface per port. Between runs the CPU holds them all locked, so that host memory can be a view of
-/// them; a run hands them to the engine and takes them back.
+/// them; a run hands them to the engine and takes them back. One that could not be locked again after a run
+/// is locked when it is needed next.
 class SurfaceSet {
  public:
   /// Ports as the program's text declares them. Order and strides are those the loaded model reports;
@@ -37,7 +38,9 @@ class SurfaceSet {
   void add(Runtime& runtime, std::span<const Port> ports, std::span<const Symbol> symbols,
            std::vector<Surface*>& order);
   const Item& item(std::string_view port) const;
-  void lock_all();
+  void* memory(const Item& item) const;
+  Status unlock_all() const;
+  Status lock_all() const;
 
   std::uint64_t number_;  // unlike an address, never used twice
   std::vector<Item> items_;
