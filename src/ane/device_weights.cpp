@@ -58,11 +58,26 @@ void AneWeights::update(const TensorMap& changes) {
   std::size_t done = 0;
   try {
     for (; done < programs_.size(); ++done) programs_[done]->refresh(names);
-  } catch (const Error&) {
+  } catch (const std::exception& error) {
     exchange();
-    for (std::size_t i = 0; i < done; ++i) programs_[i]->refresh(names);
+    give_back(std::span(programs_).first(done), names, error);
     throw;
   }
+}
+
+void AneWeights::give_back(std::span<AneProgram* const> programs, std::span<const std::string> names,
+                           const std::exception& reason) {
+  std::string failures;
+  for (AneProgram* program : programs) {
+    try {
+      program->refresh(names);
+    } catch (const std::exception& error) {
+      program->mark_stale(names);
+      failures += str("; a program that had taken the new weights gets the old ones at its next run, for ",
+                      error.what());
+    }
+  }
+  if (!failures.empty()) throw DeviceError(reason.what() + failures);
 }
 
 }  // namespace orion::ane

@@ -29,6 +29,8 @@ class AneWeights final : public DeviceWeights {
  private:
   const Tensor& stored(std::string_view name) const;
   TensorMap checked(const TensorMap& changes) const;
+  static void give_back(std::span<AneProgram* const> programs, std::span<const std::string> names,
+                        const std::exception& reason);
 
   TensorMap values_;
   std::vector<AneProgram*> programs_;

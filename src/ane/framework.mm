@@ -279,7 +279,9 @@ Status make_model(Program& program, NSData* text, NSDictionary* weights) {
 
 class FrameworkEngine final : public Engine {
  public:
-  explicit FrameworkEngine(std::shared_ptr<const Framework> framework) : framework_(std::move(framework)) {}
+  explicit FrameworkEngine(std::shared_ptr<const Framework> framework) : framework_(std::move(framework)) {
+    remove_abandoned_staging(directory_of(""));
+  }
 
   EngineInfo info() override { return framework_->info; }
 

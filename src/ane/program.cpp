@@ -31,13 +31,18 @@ AneProgram::AneProgram(std::shared_ptr<Runtime> runtime, const Graph& graph,
       legalize_program(as_inputs ? weights_as_inputs(graph, weight_inputs_) : graph, runtime_->profile());
   verify_ane(legal_.graph, runtime_->profile());
   blueprint_ = make_blueprint(legal_.graph);
-  loaded_ = runtime_->load(image());
+  load();
+  weights_->attach(*this);
+}
+
+void AneProgram::load() {
+  std::shared_ptr<Loaded> loaded = runtime_->load(image());
   std::vector<Port> inputs, outputs;
   for (const PortUse& use : legal_.inputs) inputs.push_back({use.name, use.type});
   for (const PortUse& use : legal_.outputs) outputs.push_back({use.name, use.type});
-  surfaces_ = std::make_unique<SurfaceSet>(*runtime_, *loaded_, inputs, outputs);
+  surfaces_ = std::make_unique<SurfaceSet>(*runtime_, *loaded, inputs, outputs);
   for (const auto& [input, weight] : weight_inputs_) write_weight_input(weight);
-  weights_->attach(*this);
+  loaded_ = std::move(loaded);
 }
 
 AneProgram::~AneProgram() {
@@ -78,7 +83,14 @@ void AneProgram::bind(std::string_view port, Tensor tensor) {
   const_cast<Memory&>(found).bound = std::move(tensor);
 }
 
+// An evaluation that was given up may still write to its surfaces, so a program that became unusable gets
+// others.
 void AneProgram::run() {
+  if (!loaded_->usable()) load();
+  if (const std::vector<std::string> stale = stale_; !stale.empty()) {
+    refresh(stale);
+    stale_.clear();
+  }
   for (const PortUse& use : legal_.inputs)
     if (!weight_inputs_.contains(use.source)) write_input(use, buffer(use.source));
   surfaces_->run(*loaded_);
@@ -123,11 +135,22 @@ std::vector<Patch> AneProgram::patches(std::span<const std::string> changed) con
   return result;
 }
 
-void AneProgram::refresh(std::span<const std::string> changed) {
-  if (update_ == Update::input) {
+void AneProgram::mark_stale(std::span<const std::string> changed) {
+  stale_.insert(stale_.end(), changed.begin(), changed.end());
+}
+
+// Some may be written when another fails.
+void AneProgram::write_weight_inputs(std::span<const std::string> changed) {
+  try {
     for (const std::string& weight : changed) write_weight_input(weight);
-    return;
+  } catch (...) {
+    mark_stale(changed);
+    throw;
   }
+}
+
+void AneProgram::refresh(std::span<const std::string> changed) {
+  if (update_ == Update::input) return write_weight_inputs(changed);
   const std::vector<Patch> differences = patches(changed);
   if (differences.empty()) return;
   const std::vector<Verdict>& verdicts = update_verdicts(*runtime_);

@@ -27,6 +27,8 @@ class AneProgram final : public Program {
 
   /// Takes the new values of these source weights from its AneWeights. DeviceError if the engine refuses.
   void refresh(std::span<const std::string> changed);
+  /// It has other values of these source weights than its AneWeights: the next run takes them first.
+  void mark_stale(std::span<const std::string> changed);
 
  private:
   struct Memory {
@@ -36,7 +38,10 @@ class AneProgram final : public Program {
   };
 
   void make_ports(const Graph& graph);
+  /// Loads what the host's weights make, with surfaces that nothing else has.
+  void load();
   Image image() const;
+  void write_weight_inputs(std::span<const std::string> changed);
   std::vector<Patch> patches(std::span<const std::string> changed) const;
   void write_weight_input(const std::string& weight);
   void write_input(const PortUse& use, const Tensor& source);
@@ -53,6 +58,7 @@ class AneProgram final : public Program {
   Blueprint blueprint_;
   std::shared_ptr<Loaded> loaded_;
   std::unique_ptr<SurfaceSet> surfaces_;
+  std::vector<std::string> stale_;
   std::vector<Port> inputs_;
   std::vector<Port> outputs_;
   std::vector<Memory> memory_;  // inputs, then outputs that are no states

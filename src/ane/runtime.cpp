@@ -4,6 +4,10 @@
 #include "orion/error.h"
 
 #include <algorithm>
+#include <chrono>
+#include <random>
+#include <thread>
+#include <utility>
 
 namespace orion::ane {
 namespace {
@@ -11,28 +15,48 @@ namespace {
 // Room left for programs that are loaded without the cache: updates in flight, self-tests.
 constexpr std::int64_t slots_left_free = 16;
 
+// Processes in the background are refused now and then (limit background-restricted).
+constexpr std::chrono::milliseconds time_to_pass(3);
+
+// Changes a text's identity and nothing else: a last line of blanks that spell a random number.
+std::string blank_line() {
+  std::random_device random;
+  const std::uint64_t number = (std::uint64_t{random()} << 32U) ^ random();
+  std::string line(64, ' ');
+  for (std::size_t bit = 0; bit < line.size(); ++bit)
+    if ((number >> bit & 1U) != 0) line[bit] = '\t';
+  return line + '\n';
+}
+
 }  // namespace
 
 void require(const Status& status) {
   if (!status.ok()) throw DeviceError(status.message());
 }
 
-Loaded::Loaded(std::unique_ptr<Model> model, Layout layout)
-    : model_(std::move(model)), layout_(std::move(layout)) {}
+Loaded::Loaded(std::unique_ptr<Model> model, Layout layout, Ownership ownership)
+    : model_(std::move(model)), layout_(std::move(layout)), ownership_(ownership) {}
 
 Loaded::~Loaded() {
   // A refusal here has nobody left to act on it; the engine frees the program with the process.
   static_cast<void>(model_->unload());
+  if (ownership_ != Ownership::shared) static_cast<void>(model_->purge());
 }
 
 Status Loaded::evaluate(std::uint64_t user, std::span<Surface* const> inputs,
                         std::span<Surface* const> outputs) {
   const std::lock_guard lock(turn_);
-  if (bound_to_ != user) {
-    if (Status status = model_->bind(inputs, outputs); !status.ok()) return status;
-    bound_to_ = user;
+  if (!usable_) return {Status::Kind::misused, "evaluate", "", 0, "the model must be loaded anew"};
+  Status status;
+  if (std::exchange(bound_to_, 0) != user) status = model_->bind(inputs, outputs);
+  if (status.ok()) status = model_->evaluate();
+  if (status.kind == Status::Kind::refused && status.call == "evaluate") {
+    std::this_thread::sleep_for(time_to_pass);
+    status = model_->evaluate();
   }
-  return model_->evaluate();
+  if (status.kind == Status::Kind::timed_out) usable_ = false;
+  if (status.ok()) bound_to_ = user;
+  return status;
 }
 
 Runtime::Runtime(std::unique_ptr<Engine> engine, Profile profile)
@@ -56,16 +80,19 @@ std::shared_ptr<Loaded> Runtime::load(const Image& image) {
   const bool known = model->compiled_exists();
   if (!known) spend_compile(*model);
   Status loaded = timed_load(*model);
-  if (!loaded.ok() && known && loaded.kind == Status::Kind::refused) {
-    require(model->purge());
-    ++usage_.purges;
-    spend_compile(*model);
-    loaded = timed_load(*model);
-  }
+  if (known && loaded.kind == Status::Kind::refused) loaded = purge_and_load(*model, loaded);
   require(loaded);
   if (known) ++usage_.known;
-  cache_.push_front({identity, finish(std::move(model))});
+  cache_.push_front({identity, finish(std::move(model), Ownership::shared)});
   return cache_.front().loaded;
+}
+
+Status Runtime::purge_and_load(Model& model, const Status& refusal) {
+  if (const Status purged = model.purge(); !purged.ok())
+    throw DeviceError(str(refusal.message(), "; what was compiled earlier stays: ", purged.message()));
+  ++usage_.purges;
+  spend_compile(model);
+  return timed_load(model);
 }
 
 std::shared_ptr<Loaded> Runtime::load_on_demand(const Image& image) {
@@ -73,7 +100,16 @@ std::shared_ptr<Loaded> Runtime::load_on_demand(const Image& image) {
   make_room();
   std::unique_ptr<Model> model = make_model(image);
   require(timed_load(*model));
-  return finish(std::move(model));
+  return finish(std::move(model), Ownership::passing);
+}
+
+std::shared_ptr<Loaded> Runtime::load_apart(Image image) {
+  image.text += blank_line();
+  const std::lock_guard lock(mutex_);
+  make_room();
+  std::unique_ptr<Model> model = make_model(image);
+  require(timed_load(*model));
+  return finish(std::move(model), Ownership::apart);
 }
 
 std::shared_ptr<Loaded> Runtime::compile(const Image& image) {
@@ -82,17 +118,12 @@ std::shared_ptr<Loaded> Runtime::compile(const Image& image) {
   std::unique_ptr<Model> model = make_model(image);
   spend_compile(*model);
   require(timed_load(*model));
-  return finish(std::move(model));
+  return finish(std::move(model), Ownership::passing);
 }
 
 void Runtime::clear() {
   const std::lock_guard lock(mutex_);
   cache_.remove_if([](const Cached& entry) { return entry.loaded.use_count() == 1; });
-}
-
-void Runtime::disown(const Loaded& loaded) {
-  const std::lock_guard lock(mutex_);
-  cache_.remove_if([&](const Cached& entry) { return entry.loaded.get() == &loaded; });
 }
 
 std::unique_ptr<Model> Runtime::make_model(const Image& image) {
@@ -118,16 +149,20 @@ Status Runtime::timed_load(Model& model) {
   return model.load();
 }
 
-std::shared_ptr<Loaded> Runtime::finish(std::unique_ptr<Model> model) {
+std::shared_ptr<Loaded> Runtime::finish(std::unique_ptr<Model> model, Ownership ownership) {
   Layout layout;
   const Status status = model->layout(layout);
   if (!status.ok() && status.kind != Status::Kind::unavailable) require(status);
-  return std::make_shared<Loaded>(std::move(model), std::move(layout));
+  return std::make_shared<Loaded>(std::move(model), std::move(layout), ownership);
 }
 
 std::shared_ptr<Loaded> Runtime::cached(const std::string& identity) {
   const auto found = std::ranges::find(cache_, identity, &Cached::identity);
   if (found == cache_.end()) return nullptr;
+  if (!found->loaded->usable()) {
+    cache_.erase(found);
+    return nullptr;
+  }
   ++usage_.cache_hits;
   cache_.splice(cache_.begin(), cache_, found);
   return found->loaded;

@@ -28,28 +28,38 @@ std::vector<weights::Change> changes_of(std::span<const Patch> patches) {
   return changes;
 }
 
+[[noreturn]] void fail_delta(Loaded& loaded, const std::string& why) {
+  loaded.give_up();
+  throw DeviceError(
+      str("delta update: ", why, "; the program is loaded anew, with its old weights, when it runs next"));
+}
+
 // Loads again after a failed patch, so that the program is what it was.
 [[noreturn]] void give_back(Loaded& loaded, const std::string& why) {
   const Status again = loaded.model().load();
-  if (again.ok()) throw DeviceError(str("delta update: ", why, "; the program still has its old weights"));
-  throw DeviceError(
-      str("delta update: ", why, "; and the program cannot be used any more: ", again.message()));
+  if (!again.ok()) fail_delta(loaded, str(why, ", and then ", again.message()));
+  throw DeviceError(str("delta update: ", why, "; the program still has its old weights"));
 }
 
-void patch_in_place(Runtime& runtime, Loaded& loaded, std::span<const Patch> patches) {
-  runtime.disown(loaded);
+// What was not unloaded is still loaded, unless nobody can tell.
+[[noreturn]] void fail_unload(Loaded& loaded, const Status& status) {
+  if (status.kind == Status::Kind::timed_out) fail_delta(loaded, status.message());
+  throw DeviceError(str("delta update: ", status.message(), "; the program still has its old weights"));
+}
+
+void patch_in_place(Loaded& loaded, std::span<const Patch> patches) {
   loaded.unbind();
-  require(loaded.model().unload());
+  if (const Status status = loaded.model().unload(); !status.ok()) fail_unload(loaded, status);
   if (std::error_code none; !std::filesystem::exists(staged_weights(loaded), none))
     give_back(loaded,
               "the engine removed the program's files when it was unloaded, nothing is left to patch");
   try {
-    weights::patch(staged_weights(loaded), changes_of(patches));
+    // Nothing staged is read by another process, let alone after a power loss.
+    weights::patch(staged_weights(loaded), changes_of(patches), false);
   } catch (const std::exception& error) {  // files: also what std::filesystem throws
     give_back(loaded, error.what());
   }
-  if (const Status status = loaded.model().load(); !status.ok())
-    throw DeviceError(str("delta update: ", status.message(), "; the program cannot be used any more"));
+  if (const Status status = loaded.model().load(); !status.ok()) fail_delta(loaded, status.message());
 }
 
 }  // namespace
@@ -75,9 +85,8 @@ std::shared_ptr<Loaded> reload(Runtime& runtime, const std::shared_ptr<Loaded>& 
     case Update::recompile:
       return runtime.compile(image());
     case Update::delta:
-      // A model that other programs use too must keep its weights.
-      if (loaded.use_count() > 2) return runtime.compile(image());
-      patch_in_place(runtime, *loaded, patches);
+      if (loaded->ownership() != Ownership::apart || !loaded->usable()) return runtime.load_apart(image());
+      patch_in_place(*loaded, patches);
       return loaded;
     case Update::automatic:
     case Update::input:

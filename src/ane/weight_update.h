@@ -7,6 +7,8 @@
 
 #include "ane/runtime.h"
 
+#include <array>
+
 namespace orion::ane {
 
 enum class Update : std::uint8_t {
@@ -29,8 +31,9 @@ struct Patch {
 
 /// Puts new weights into a loaded program by one of the strategies that load again. `image` makes
 /// the program with all new weights, `patches` are what differs. Returns the program to use from now on,
-/// which may be another. DeviceError if that fails; `loaded` is then usable as it was, or the message
-/// says that it is not.
+/// which may be another: delta patches only what nobody else reads (Ownership::apart), so the first delta
+/// update of a program loads one apart. DeviceError if that fails; `loaded` is then as it was, or not usable,
+/// and the message says which.
 std::shared_ptr<Loaded> reload(Runtime& runtime, const std::shared_ptr<Loaded>& loaded,
                                const std::function<Image()>& image, std::span<const Patch> patches,
                                Update update);
@@ -43,7 +46,12 @@ struct Verdict {
   std::string reason;     // why not
 };
 
-/// Tries every strategy on a small program whose weight is tripled. Costs a few compiles.
+/// Recompiling is last: all others are measured against it.
+inline constexpr std::array tested_updates = {Update::delta, Update::new_identity, Update::input,
+                                              Update::recompile};
+
+/// Tries every strategy on a small program whose weight is tripled. Costs a few compiles. DeviceError if not
+/// even compiling anew has an effect.
 std::vector<Verdict> test_updates(Runtime& runtime);
 
 /// The verdicts for this engine's chip and system: tested at first use, then remembered by the process and on
