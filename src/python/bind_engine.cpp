@@ -76,6 +76,7 @@ py::dict simulator_counters(const std::string& profile) {
   result["models"] = counters.models;
   result["surfaces"] = counters.surfaces;
   result["directories"] = counters.directories;
+  result["compiled"] = counters.compiled;
   return result;
 }
 

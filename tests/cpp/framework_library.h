@@ -1,10 +1,13 @@
 // The simulated framework: its controls, and engines over it.
 #pragma once
 
+#include "ane/time_limit.h"
 #include "engine_sample.h"
 #include "framework/controls.h"
 
 #include <dlfcn.h>
+#include <chrono>
+#include <thread>
 
 namespace orion::test {
 
@@ -12,6 +15,7 @@ struct FrameworkLibrary {
   decltype(&orion_sim_live_objects) live_objects;
   decltype(&orion_sim_plan_fault) plan_fault;
   decltype(&orion_sim_forget_faults) forget_faults;
+  decltype(&orion_sim_calls) calls;
   decltype(&orion_sim_hanging) hanging;
   decltype(&orion_sim_release_hanging) release_hanging;
   decltype(&orion_sim_counters) counters;
@@ -31,6 +35,7 @@ inline const FrameworkLibrary& framework_library() {
     find(found.live_objects, "orion_sim_live_objects");
     find(found.plan_fault, "orion_sim_plan_fault");
     find(found.forget_faults, "orion_sim_forget_faults");
+    find(found.calls, "orion_sim_calls");
     find(found.hanging, "orion_sim_hanging");
     find(found.release_hanging, "orion_sim_release_hanging");
     find(found.counters, "orion_sim_counters");
@@ -51,6 +56,24 @@ inline sim::Counters library_counters(const std::string& profile) {
   sim::Counters counters;
   framework_library().counters(profile.c_str(), &counters);
   return counters;
+}
+
+/// Lets calls that hang go on, and waits for their end.
+inline void release_hanging() {
+  framework_library().release_hanging();
+  for (int i = 0; i < 1000 && ane::calls_given_up() > 0; ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  REQUIRE(ane::calls_given_up() == 0);
+}
+
+/// That no object, model, surface or directory of the simulated framework is left.
+inline void check_nothing_left(const std::string& profile) {
+  const sim::Counters left = library_counters(profile);
+  CHECK(framework_library().live_objects() == 0);
+  CHECK(left.models == 0);
+  CHECK(left.loaded == 0);
+  CHECK(left.surfaces == 0);
+  CHECK(left.directories == 0);
 }
 
 }  // namespace orion::test

@@ -1,12 +1,9 @@
 // The framework's runtime when the framework misbehaves.
 #ifdef ORION_SIMULATED_FRAMEWORK
-#include "ane/time_limit.h"
 #include "framework_library.h"
 
 #include <unistd.h>
 #include <algorithm>
-#include <chrono>
-#include <thread>
 
 using namespace orion;
 using namespace orion::test;
@@ -38,27 +35,6 @@ Status live(ane::Engine& engine, std::optional<float>& result) {
   return status;
 }
 
-std::size_t open_files() {
-  return static_cast<std::size_t>(std::distance(fs::directory_iterator("/proc/self/fd"), {}));
-}
-
-// Lets calls that hang go on, and waits for their end.
-void release_hanging() {
-  framework_library().release_hanging();
-  for (int i = 0; i < 1000 && ane::calls_given_up() > 0; ++i)
-    std::this_thread::sleep_for(std::chrono::milliseconds(5));
-  REQUIRE(ane::calls_given_up() == 0);
-}
-
-void check_nothing_left() {
-  const sim::Counters left = library_counters(profile);
-  CHECK(framework_library().live_objects() == 0);
-  CHECK(left.models == 0);
-  CHECK(left.loaded == 0);
-  CHECK(left.surfaces == 0);
-  CHECK(left.directories == 0);
-}
-
 // How a life with the fault ends, after which nothing may be left and the next life must be a good one.
 Status life_with(const std::string& call, const std::string& kind, int nth) {
   const std::size_t files = open_files();
@@ -68,7 +44,7 @@ Status life_with(const std::string& call, const std::string& kind, int nth) {
   const Status status = live(*engine, result);
   framework_library().forget_faults();
   release_hanging();
-  check_nothing_left();
+  check_nothing_left(profile);
   CHECK(open_files() == files);
   require_ok(live(*engine, result));
   CHECK(result == 5);
@@ -158,7 +134,7 @@ TEST_CASE("framework: a model whose call hangs is not used again, and outlives t
   CHECK(framework_library().live_objects() > 0);
   CHECK(fs::exists(directory));
   release_hanging();
-  check_nothing_left();
+  check_nothing_left(profile);
   CHECK_FALSE(fs::exists(directory));
 }
 

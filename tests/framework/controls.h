@@ -17,7 +17,10 @@ ORION_SIM_EXPORT long orion_sim_live_objects();
 /// compile, load, unload, evaluate, attributes, request, wrap, surface, lock, unlock. False if there
 /// is no such call or kind.
 ORION_SIM_EXPORT bool orion_sim_plan_fault(const char* call, const char* kind, int nth);
+/// Also sets the numbers of calls to 0.
 ORION_SIM_EXPORT void orion_sim_forget_faults();
+/// How often a call was made.
+ORION_SIM_EXPORT long orion_sim_calls(const char* call);
 
 /// Calls that hang now.
 ORION_SIM_EXPORT long orion_sim_hanging();

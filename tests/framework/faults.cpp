@@ -7,6 +7,7 @@
 #include <condition_variable>
 #include <cstdio>
 #include <cstdlib>
+#include <map>
 #include <mutex>
 #include <sstream>
 #include <string_view>
@@ -45,11 +46,18 @@ class Plan {
   void forget() {
     const std::lock_guard lock(mutex_);
     planned_.clear();
+    made_.clear();
+  }
+
+  long made(const std::string& call) {
+    const std::lock_guard lock(mutex_);
+    return made_[call];
   }
 
   // The kind that is due, empty if none.
   std::string count(const std::string& call) {
     const std::lock_guard lock(mutex_);
+    ++made_[call];
     for (Planned& planned : planned_) planned.calls_left -= planned.call == call ? 1 : 0;
     const auto due = std::ranges::find(planned_, 0, &Planned::calls_left);
     if (due == planned_.end()) return "";
@@ -90,6 +98,7 @@ class Plan {
   std::mutex mutex_;
   std::condition_variable released_;
   std::vector<Planned> planned_;
+  std::map<std::string, long> made_;
   long hanging_ = 0;
   long releases_ = 0;
 };
@@ -119,6 +128,10 @@ bool orion_sim_plan_fault(const char* call, const char* kind, int nth) {
 
 void orion_sim_forget_faults() {
   plan().forget();
+}
+
+long orion_sim_calls(const char* call) {
+  return plan().made(call);
 }
 
 long orion_sim_hanging() {

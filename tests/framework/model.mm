@@ -139,10 +139,9 @@ using namespace orion::framework;
   _ANEInMemoryModel* model = [[[self alloc] init] autorelease];
   const std::span<const std::byte> text = bytes_of(descriptor->text_);
   const std::vector<orion::ane::WeightFileData> files = files_of(descriptor->weights_);
-  NSError* error = nil;
   const orion::ane::Status made = engine().create_model(
       {reinterpret_cast<const char*>(text.data()), text.size()}, files, model->simulated_);
-  if (!answer(made, &error)) return nil;
+  if (!made.ok()) [NSException raise:@"OrionSimulator" format:@"%s", made.text.c_str()];
   model->descriptor_ = [descriptor retain];
   return model;
 }
