@@ -23,7 +23,7 @@ class Result:
     units: float
     """Work per run, for example tokens."""
     parity: float | None = None
-    """Largest logit error against fp32, where the contender can tell."""
+    """Largest error against what is right, where the contender can tell."""
 
     @property
     def median(self) -> float:
@@ -75,11 +75,14 @@ def machine() -> dict[str, str]:
     return {"cpu": cpu, "system": platform.platform(), "commit": commit.stdout.strip() or "unknown"}
 
 
-def table(results: Sequence[Result], unit: str, reference: str) -> str:
+def table(
+    results: Sequence[Result], unit: str, reference: str, error: str = "max logit error"
+) -> str:
     """One line per result; the ratio is to the reference contender at the same task."""
     base = {r.task: r.rate for r in results if r.contender == reference}
-    columns = "{:<14}{:<16}{:>10}{:>8}{:>7}{:>17}"
-    lines = [columns.format("task", "contender", unit, "spread", "ratio", "max logit error")]
+    task = max(14, *(len(r.task) + 2 for r in results))
+    columns = f"{{:<{task}}}{{:<16}}{{:>10}}{{:>8}}{{:>7}}{{:>{len(error) + 2}}}"
+    lines = [columns.format("task", "contender", unit, "spread", "ratio", error)]
     for r in results:
         ratio = f"{r.rate / base[r.task]:.2f}" if r.task in base else "-"
         parity = "-" if r.parity is None else f"{r.parity:.2g}"

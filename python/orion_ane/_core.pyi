@@ -45,6 +45,7 @@ __all__: list[str] = [
     "engine_info",
     "engine_usage",
     "learning_rate",
+    "legal_program",
     "legalize",
     "limit_families",
     "limits",
@@ -749,6 +750,11 @@ def learning_rate(
 ) -> float:
     """
     The learning rate of step 0, 1, ...: a linear rise over `warmup` steps, then 'constant', 'linear' or 'cosine' down to `floor` times the peak at step `total`.
+    """
+
+def legal_program(graph: Graph, weights: dict, profile: str) -> tuple:
+    """
+    The same, and {name: array} of its weights from those of the graph.
     """
 
 def legalize(graph: Graph, profile: str) -> Graph:

@@ -12,15 +12,19 @@ A profile is a hardware and system: a built-in one by name ("paper-m4-macos15", 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from numpy.typing import NDArray
 
 from orion_ane import _core
 from orion_ane._core import Error, Graph
 
 __all__ = [
     "Violation",
+    "legal_program",
     "legalize",
     "limits",
     "load_profile",
@@ -78,6 +82,14 @@ def verify(program: Graph | str, profile: ProfileName) -> None:
 def legalize(graph: Graph, profile: ProfileName) -> Graph:
     """The same computation within fp16, in ops and shapes that the profile takes."""
     return _core.legalize(graph, _name(profile))
+
+
+def legal_program(
+    graph: Graph, weights: Mapping[str, NDArray[Any]], profile: ProfileName
+) -> tuple[Graph, dict[str, NDArray[Any]]]:
+    """`legalize`, and the weights that the legal graph wants, made of those of `graph`."""
+    legal, values = _core.legal_program(graph, dict(weights), _name(profile))
+    return legal, values
 
 
 def _name(profile: ProfileName) -> str:

@@ -3,6 +3,7 @@
 #include "python/convert.h"
 
 #include "ane/device.h"
+#include "ane/legal_program.h"
 #include "ane/probe.h"
 #include "ane/profile_fields.h"
 #include "orion/error.h"
@@ -116,6 +117,22 @@ GraphPtr legalize(const GraphPtr& graph, const std::string& profile) {
   return std::make_shared<Graph>(ane::legalize(*graph, ane::find_profile(profile)));
 }
 
+// The legal graph, and its weights from those of the original.
+py::tuple legal_program(const GraphPtr& graph, const py::dict& weights, const std::string& profile) {
+  const TensorMap sources = tensors_of(weights);
+  GraphPtr legal;
+  TensorMap values;
+  {
+    const py::gil_scoped_release release;
+    ane::LegalProgram program = ane::legalize_program(*graph, ane::find_profile(profile));
+    values = ane::legal_weights(program, sources);
+    legal = std::make_shared<Graph>(std::move(program.graph));
+  }
+  py::dict arrays;
+  for (const auto& [name, value] : values) arrays[py::str(name)] = numpy_view(value);
+  return py::make_tuple(legal, arrays);
+}
+
 // -- probes ---------------------------------------------------------------------------------------
 
 py::list probes() {
@@ -183,6 +200,8 @@ void bind_ane(py::module_& m) {
   m.def("verify_ane", refuse_violations, py::arg("program"), py::arg("profile"),
         "Error naming the first limit that is crossed.");
   m.def("legalize", legalize, py::arg("graph"), py::arg("profile"), "The graph as the profile takes it.");
+  m.def("legal_program", legal_program, py::arg("graph"), py::arg("weights"), py::arg("profile"),
+        "The same, and {name: array} of its weights from those of the graph.");
   m.def("probes", probes, "(id, question) of every probe.");
   m.def("run_probe", run_probe, py::arg("device"), py::arg("probe"), "Runs one probe; its result as a dict.");
   m.def("measured_profile", measured_profile, py::arg("results"), py::arg("name"),
