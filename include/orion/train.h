@@ -73,6 +73,12 @@ struct TrainState {
   std::int64_t good_steps = 0;  // since the scale last changed
 };
 
+/// What the micro-batches since the last step have come to, beside their gradients.
+struct Accumulated {
+  double loss = 0.0;         // summed over the targets
+  std::int64_t targets = 0;  // that counted
+};
+
 class Trainer {
  public:
   /// Takes every weight of the model once. `device` runs the layers, `host` (which shares host memory) the
@@ -91,6 +97,10 @@ class Trainer {
   /// One step of the optimizer with the gradients so far, which are then zero again, and the new weights onto
   /// the device. DeviceError if the device keeps computing with old ones.
   StepReport step(double learning_rate);
+  /// Where several processes train together, each with its own micro-batches: before a step all of them set
+  /// this, as they do the gradients, to the sum over the processes.
+  Accumulated accumulated() const;
+  void set_accumulated(const Accumulated& sum);
   /// The mean loss of a micro-batch, without gradients.
   double evaluate(const Tensor& ids, const Tensor& targets);
 

@@ -51,6 +51,7 @@ __all__: list[str] = [
     "limits",
     "lower_to_mil",
     "measured_profile",
+    "model_context",
     "model_graph",
     "model_types",
     "model_weights",
@@ -650,6 +651,18 @@ class Trainer:
         One step of the optimizer with the gradients so far.
         """
     @property
+    def accumulated(self) -> tuple[float, int]:
+        """
+        (loss sum, targets) of the micro-batches since the last step; where processes train together, set to the sum over them before `step`.
+        """
+    @accumulated.setter
+    def accumulated(
+        self,
+        arg1: tuple[
+            typing.SupportsFloat | typing.SupportsIndex, typing.SupportsInt | typing.SupportsIndex
+        ],
+    ) -> None: ...
+    @property
     def activation_bytes(self) -> int: ...
     @property
     def checks(self) -> int:
@@ -780,6 +793,11 @@ def lower_to_mil(graph: Graph) -> Graph:
 def measured_profile(results: collections.abc.Sequence[dict], name: str) -> dict:
     """
     The profile that follows from probe results.
+    """
+
+def model_context(config: dict) -> int:
+    """
+    Positions that a model of this configuration has.
     """
 
 def model_graph(

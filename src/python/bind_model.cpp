@@ -227,6 +227,9 @@ void bind_model(py::module_& m) {
   bind_sampler(m);
   bind_generation(m);
   m.def("model_types", model_types, "Every `model_type` that can run.");
+  m.def(
+      "model_context", [](const py::dict& config) { return model_config_of(config).context; },
+      py::arg("config"), "Positions that a model of this configuration has.");
   m.def("model_weights", weight_shapes, py::arg("config"), "{name: shape} of the weights a config asks for.");
   m.def("model_graph", model_graph, py::arg("config"), py::kw_only(), py::arg("dtype") = "fp32",
         py::arg("batch") = 1, py::arg("tokens") = 1, py::arg("cache") = 0, py::arg("last") = false,

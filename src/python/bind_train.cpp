@@ -107,6 +107,12 @@ void bind_train(py::module_& m) {
            "Forward and backward of one micro-batch (B, S); its mean loss.")
       .def("step", &Trainer::step, py::arg("learning_rate"), py::call_guard<py::gil_scoped_release>(),
            "One step of the optimizer with the gradients so far.")
+      .def_property(
+          "accumulated",
+          [](const Trainer& t) { return std::pair(t.accumulated().loss, t.accumulated().targets); },
+          [](Trainer& t, std::pair<double, std::int64_t> sum) { t.set_accumulated({sum.first, sum.second}); },
+          "(loss sum, targets) of the micro-batches since the last step; where processes train together, "
+          "set to the sum over them before `step`.")
       .def("evaluate", on_batch<&Trainer::evaluate>, py::arg("ids"), py::arg("targets"),
            "The mean loss of a micro-batch, without gradients.")
       .def_property_readonly("device", &Trainer::device)

@@ -107,8 +107,7 @@ struct Trainer::Impl {
 
   TrainState state;
   TrainTimes times;
-  double loss_sum = 0.0;
-  std::int64_t targets_seen = 0;
+  Accumulated accumulated;
   std::int64_t updates = 0, checks = 0;
 
   Impl(ModelConfig wanted_config, const WeightSource& weights, Device& layers, Device& rest,
@@ -326,8 +325,8 @@ struct Trainer::Impl {
       const Timed timed(times.host);
       run_stage(embedding_backward, memory_of_ends(embedding_gradients, ids, targets), values());
     }
-    loss_sum += sum;
-    targets_seen += counted;
+    accumulated.loss += sum;
+    accumulated.targets += counted;
     return sum / static_cast<double>(counted);
   }
 
@@ -353,15 +352,16 @@ struct Trainer::Impl {
     const Tensor ids = ids_in.reshaped({tokens()}), targets = targets_in.reshaped({tokens()});
     const std::int64_t counted = count(targets);
     if (counted == 0) fail("evaluate: no target of the micro-batch counts");
+    const TrainTimes before = times;  // of the step that is under way
     run_forward(ids, targets);
+    times = before;
     run_stage(loss, memory_of_ends(loss_gradients, ids, targets), values());
     return static_cast<double>(shared.at("loss").as<float>()[0]) / static_cast<double>(counted);
   }
 
   [[noreturn]] void fail_not_finite(double sum) {
     clear_gradients(parameters);
-    loss_sum = 0.0;
-    targets_seen = 0;
+    accumulated = {};
     fail("train: the loss of step ", state.step + 1, " is ", sum, "; the first value that is not finite is ",
          first_not_finite());
   }
@@ -381,15 +381,15 @@ struct Trainer::Impl {
   // -- steps --------------------------------------------------------------------------------------
 
   StepReport step(double learning_rate) {
-    if (targets_seen == 0) fail("train: step without a micro-batch before it");
+    if (accumulated.targets == 0) fail("train: step without a micro-batch before it");
     if (!(learning_rate >= 0.0) || !std::isfinite(learning_rate))
       fail("train: a learning rate of ", learning_rate, " makes no sense");
     StepReport report{.step = ++state.step,
-                      .loss = loss_sum / static_cast<double>(targets_seen),
+                      .loss = accumulated.loss / static_cast<double>(accumulated.targets),
                       .loss_scale = state.loss_scale,
-                      .tokens = targets_seen};
+                      .tokens = accumulated.targets};
     const double factor =
-        static_cast<double>(tokens()) / (state.loss_scale * static_cast<double>(targets_seen));
+        static_cast<double>(tokens()) / (state.loss_scale * static_cast<double>(accumulated.targets));
     {
       const Timed timed(times.optimizer);
       report.gradient_norm = gradient_norm(parameters) * factor;
@@ -399,8 +399,7 @@ struct Trainer::Impl {
       skip();
     else
       apply(learning_rate, factor * clipping(report.gradient_norm));
-    loss_sum = 0.0;
-    targets_seen = 0;
+    accumulated = {};
     report.times = std::exchange(times, {});
     return report;
   }
@@ -495,6 +494,14 @@ double Trainer::accumulate(const Tensor& ids, const Tensor& targets) {
 }
 StepReport Trainer::step(double learning_rate) {
   return impl_->step(learning_rate);
+}
+Accumulated Trainer::accumulated() const {
+  return impl_->accumulated;
+}
+void Trainer::set_accumulated(const Accumulated& sum) {
+  if (sum.targets < impl_->accumulated.targets)
+    fail("train: a sum over ", sum.targets, " targets, and this process has ", impl_->accumulated.targets);
+  impl_->accumulated = sum;
 }
 double Trainer::evaluate(const Tensor& ids, const Tensor& targets) {
   return impl_->evaluate(ids, targets);
