@@ -20,50 +20,16 @@ import numpy as np
 from harness import Result, alternate, machine, save, table
 from numpy.typing import NDArray
 from orion_ane import _core
+from orion_ane.initialization import random_weights
+from orion_ane.presets import PRESETS
 
 PREFILL_TOKENS = 512
 DECODE_PROMPT = 32
 DECODE_TOKENS = 64
 
-CONFIGS: dict[str, dict[str, Any]] = {
-    "gpt2-124m": {
-        "model_type": "gpt2",
-        "vocab_size": 50257,
-        "n_positions": 1024,
-        "n_embd": 768,
-        "n_layer": 12,
-        "n_head": 12,
-        "activation_function": "gelu_new",
-    },
-    "stories-110m": {
-        "model_type": "llama",
-        "vocab_size": 32000,
-        "max_position_embeddings": 1024,
-        "hidden_size": 768,
-        "intermediate_size": 2048,
-        "num_hidden_layers": 12,
-        "num_attention_heads": 12,
-        "num_key_value_heads": 12,
-        "rms_norm_eps": 1e-5,
-        "tie_word_embeddings": True,
-    },
-}
+MODELS = ("gpt2-124m", "stories-110m")
 
 Array = NDArray[np.float32]
-
-
-def random_weights(config: dict[str, Any]) -> dict[str, Array]:
-    """Small normal weights; norms are ones, biases zeros."""
-    rng = np.random.default_rng(0)
-    weights: dict[str, Array] = {}
-    for name, shape in _core.model_weights(config).items():
-        if name.endswith("bias"):
-            weights[name] = np.zeros(shape, np.float32)
-        elif len(shape) == 1:
-            weights[name] = np.ones(shape, np.float32)
-        else:
-            weights[name] = rng.standard_normal(shape, np.float32) * 0.02
-    return weights
 
 
 class Orion:
@@ -113,7 +79,7 @@ class Torch:
 
 
 def contenders(name: str) -> dict[str, Orion | Torch]:
-    config = CONFIGS[name]
+    config = PRESETS[name]
     weights = random_weights(config)
     found: dict[str, Orion | Torch] = {
         "orion fp16": Orion(config, weights, "fp16"),
@@ -143,7 +109,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", choices=CONFIGS, default="gpt2-124m")
+    parser.add_argument("--model", choices=MODELS, default="gpt2-124m")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--json", type=Path, metavar="FILE")
@@ -153,7 +119,7 @@ def main() -> None:
 
     models = contenders(options.model)
     names = list(models)
-    vocab = CONFIGS[options.model]["vocab_size"]
+    vocab = PRESETS[options.model]["vocab_size"]
     prompt = [int(i) for i in np.random.default_rng(1).integers(0, vocab, PREFILL_TOKENS)]
     short = prompt[:DECODE_PROMPT]
 

@@ -70,8 +70,8 @@ class Checkpoint:
     """By canonical name, all finite, without what the model computes itself."""
     dtype: str
     """fp32, fp16 or bf16; for a mixture the type that holds all of them."""
-    path: Path
-    """What `read` was given."""
+    path: Path | None
+    """What `read` was given; None for a model that was made in memory."""
     source: Path
     """The file with the weights, or the index of several: what errors name."""
 
@@ -107,6 +107,16 @@ def read_config(path: str | Path) -> dict[str, Any]:
     """The configuration of a model, without looking at its weights."""
     path = Path(path)
     return _read_config(path / "config.json") if path.is_dir() else llama2c.read(path)[0]
+
+
+def in_memory(
+    config: Mapping[str, Any], weights: Mapping[str, NDArray[Any]], path: Path | None
+) -> Checkpoint:
+    """fp32 arrays as a model that was found at `path`, where its tokenizer may be."""
+    stored = {name: Stored("fp32", array.shape, array) for name, array in weights.items()}
+    return Checkpoint(
+        dict(config), Weights(stored), "fp32", path, path or Path("the weights in memory")
+    )
 
 
 def check(
@@ -145,21 +155,45 @@ def write(
 ) -> None:
     """Writes a directory that `read` and transformers load: all of it, or nothing.
 
+    See `fill` for the rest.
+    """
+    names = WRITTEN if replace else None
+    with storage.staged_directory(Path(directory), replaceable=names) as stage:
+        fill(stage, config, weights, tokenizer, dtype=dtype)
+
+
+def fill(
+    directory: Path,
+    config: Mapping[str, Any],
+    weights: Mapping[str, NDArray[Any]],
+    tokenizer: Tokenizer | None = None,
+    *,
+    dtype: str = "fp32",
+) -> None:
+    """Writes the files of a model into a directory.
+
     `dtype` is fp32 or fp16; a value that fp16 cannot hold is an Error. RoPE is stored in Hugging
     Face's convention, whatever `config` says it was.
     """
-    config, weights = _in_hugging_face_order(config, weights)
+    config, weights = in_hugging_face_order(config, weights)
     config["torch_dtype"] = _TORCH_NAMES[dtype]
     config.pop("dtype", None)
     arrays = {name: _cast(name, array, dtype) for name, array in weights.items()}
-    names = WRITTEN if replace else None
-    with storage.staged_directory(Path(directory), replaceable=names) as stage:
-        safetensors.numpy.save_file(arrays, stage / WEIGHTS, metadata={"format": "pt"})
-        (stage / "config.json").write_bytes(storage.to_json(config))
-        # The package makes its file readable by the owner only; let it be like the others.
-        (stage / WEIGHTS).chmod((stage / "config.json").stat().st_mode)
-        for name, content in (tokenizer.files if tokenizer else {}).items():
-            (stage / name).write_bytes(content)
+    save_tensors(directory / WEIGHTS, arrays)
+    (directory / "config.json").write_bytes(storage.to_json(config))
+    for name, content in (tokenizer.files if tokenizer else {}).items():
+        (directory / name).write_bytes(content)
+
+
+def save_tensors(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Writes a safetensors file; OSError if the disk does not take it."""
+    path.touch()
+    mode = path.stat().st_mode
+    try:
+        safetensors.numpy.save_file(dict(arrays), path, metadata={"format": "pt"})
+    except safetensors.SafetensorError as error:
+        raise OSError(f"{path}: {error}") from error
+    path.chmod(mode)  # the package lets only the owner read its file; let it be like the others
 
 
 def _read_directory(directory: Path) -> Checkpoint:
@@ -263,7 +297,7 @@ def _without_computed(
     return kept
 
 
-def _in_hugging_face_order(
+def in_hugging_face_order(
     config: Mapping[str, Any], weights: Mapping[str, NDArray[Any]]
 ) -> tuple[dict[str, Any], Mapping[str, NDArray[Any]]]:
     """`config` and `weights` with each head's rotated pairs half a head apart."""

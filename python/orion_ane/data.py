@@ -140,6 +140,9 @@ class Dataset:
             raise _core.Error(f"batch is {batch}, at least 1 is needed")
         self.tokens = tokens if isinstance(tokens, TokenFile) else TokenFile(tokens)
         self.batch = batch
+        self.sequence = sequence
+        self.seed = seed
+        self.rank, self.ranks = rank, ranks
         self._core = _core.Dataset(
             self.tokens._file,
             sequence=sequence,
@@ -170,6 +173,15 @@ class Dataset:
     def seek(self, cursor: tuple[int, int]) -> None:
         """Goes on from a cursor of a dataset with the same `hash`."""
         self._core.seek(*cursor)
+
+    def epoch(self) -> Iterator[Batch]:
+        """From here on, an epoch from its start; the last batch may be smaller."""
+        self.seek((self.cursor.epoch, 0))
+        for begin in range(0, self.windows, self.batch * self.ranks):
+            rows = min(self.batch, self.windows - begin - self.rank * self.batch)
+            ids, targets = next(self)
+            if rows > 0:
+                yield Batch(ids[:rows], targets[:rows])
 
     @property
     def validation_windows(self) -> int:

@@ -23,6 +23,8 @@ class Family:
     required: tuple[str, ...]
     """Keys config.json cannot be without."""
     head: str = "lm_head.weight"
+    narrow: str = ""
+    """Pattern of canonical names of matrices that end a block and begin narrower than others."""
 
     def canonical(self, name: str) -> str:
         """The name this package knows a file's tensor by."""
@@ -41,6 +43,7 @@ _GPT2 = Family(
     embedding="transformer.wte.weight",
     tied_by_default=True,
     required=("vocab_size", "n_embd", "n_layer", "n_head"),
+    narrow=r"transformer\.h\.\d+\.(attn|mlp)\.c_proj\.weight",
 )
 
 

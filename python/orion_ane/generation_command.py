@@ -11,10 +11,10 @@ import math
 import resource
 import secrets
 import sys
-from collections.abc import Callable
 from typing import Any
 
 from orion_ane._core import Error
+from orion_ane.arguments import integer, number
 from orion_ane.placement import DECODES, HEADS, POLICIES
 from orion_ane.text import require_unicode
 
@@ -24,37 +24,37 @@ def add_generate_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--model", default="stories260K", help="a directory, a .bin, or stories260K (default)")
     add("--prompt", required=True, metavar="TEXT", help="the text to continue; may be empty")
-    add("--max-tokens", type=_integer(1), default=256, metavar="N", help="default: 256")
+    add("--max-tokens", type=integer(1), default=256, metavar="N", help="default: 256")
     add(
         "--temperature",
-        type=_number(0, math.inf),
+        type=number(0, math.inf),
         default=0.0,
         metavar="T",
         help="0 (default) takes the likeliest token, more is more varied",
     )
-    add("--top-k", type=_integer(0), default=0, metavar="K", help="among the K likeliest; 0: all")
+    add("--top-k", type=integer(0), default=0, metavar="K", help="among the K likeliest; 0: all")
     add(
         "--top-p",
-        type=_number(0, 1, above=True),
+        type=number(0, 1, above=True),
         default=1.0,
         metavar="P",
         help="among the likeliest that together hold P",
     )
     add(
         "--min-p",
-        type=_number(0, 1),
+        type=number(0, 1),
         default=0.0,
         metavar="P",
         help="among those at least P times as likely as the likeliest",
     )
     add(
         "--repetition-penalty",
-        type=_number(0, math.inf, above=True),
+        type=number(0, math.inf, above=True),
         default=1.0,
         metavar="R",
         help="above 1 makes tokens that occurred less likely",
     )
-    add("--seed", type=_integer(0), metavar="S", help="same seed, same text; default: a new one")
+    add("--seed", type=integer(0), metavar="S", help="same seed, same text; default: a new one")
     add("--stop", action="append", default=[], metavar="TEXT", help="end before TEXT; repeatable")
     add("--device", default="auto", help="auto, cpu, ane, or a simulated engine: sim:PROFILE")
     add(
@@ -65,7 +65,7 @@ def add_generate_arguments(parser: argparse.ArgumentParser) -> None:
     add("--decode", choices=DECODES, default="engine", help="cpu: only the prompt on the engine")
     add("--head", choices=HEADS, default="host", help="engine: the logits on the engine too")
     add("--dtype", choices=("fp16", "fp32"), help="of the weights; default: as in the model")
-    add("--threads", type=_integer(1), metavar="N", help="default: one per core")
+    add("--threads", type=integer(1), metavar="N", help="default: one per core")
     add("--json", action="store_true", help="print one JSON object when done")
 
 
@@ -200,31 +200,3 @@ def _peak_memory() -> int:
     """Bytes; the kernel counts in KiB, except macOS's, which counts bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
-
-
-def _integer(least: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = least - 1
-        if not least <= value < 2**64:
-            raise argparse.ArgumentTypeError(f"expected an integer from {least} on, got {text!r}")
-        return value
-
-    return parse
-
-
-def _number(least: float, most: float, *, above: bool = False) -> Callable[[str], float]:
-    def parse(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        if not (least <= value <= most and math.isfinite(value)) or (above and value == least):
-            start = f"above {least:g}" if above else f"from {least:g}"
-            end = "on" if most == math.inf else f"to {most:g}"
-            raise argparse.ArgumentTypeError(f"expected a number {start} {end}, got {text!r}")
-        return value
-
-    return parse

@@ -25,7 +25,8 @@ from orion_ane._core import (
     TextModel,
 )
 from orion_ane.completion import Completion, CompletionText, Piece, Stats
-from orion_ane.placement import Placement, place_model
+from orion_ane.placement import Placement, place, place_model
+from orion_ane.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -84,7 +85,8 @@ class Model:
         """Why the Neural Engine does not run this model; empty if it does."""
         self.fell_back = placement.fell_back
         """Whether the engine was preferred but is not there."""
-        self._path = found.path
+        self.checkpoint = found
+        """The model as it was read."""
         self.config: dict[str, Any] = dict(found.config)
         """The content of the model's config.json."""
         self.dtype = dtype
@@ -99,9 +101,11 @@ class Model:
         )
 
     @functools.cached_property
-    def tokenizer(self) -> tokenizer.Tokenizer:
+    def tokenizer(self) -> Tokenizer:
         """The tokenizer beside the model, read at first use."""
-        return tokenizer.load(self._path)
+        if self.checkpoint.path is None:
+            raise Error("this model was made without a tokenizer: use token ids")
+        return tokenizer.load(self.checkpoint.path)
 
     @property
     def device(self) -> str:
@@ -145,6 +149,24 @@ class Model:
     def context(self) -> int:
         """Positions the model has: the most tokens it can read."""
         return self._core.context
+
+    @classmethod
+    def on_cpu(cls, found: checkpoint.Checkpoint, words: Tokenizer | None) -> Model:
+        """A checkpoint in fp32 on the CPU; without `words` its tokenizer is the one beside it."""
+        start = time.perf_counter()
+        placement = place("cpu", None)
+        core = _core_model(found, placement, "fp32")
+        model = cls(core, found, "fp32", placement, time.perf_counter() - start)
+        if words is not None:
+            model.tokenizer = words
+        return model
+
+    def replace(self, found: checkpoint.Checkpoint) -> None:
+        """Goes on as another model of the same shapes, on the same device."""
+        self._core = _core_model(found, self._placement, self.dtype)
+        self._notes_logged = 0
+        self.checkpoint = found
+        self.config = dict(found.config)
 
     def logits(self, ids: TokenIds) -> NDArray[np.float32]:
         """Scores (T, V) of every token after each of the T given: row t is what follows ids[t]."""
@@ -363,7 +385,7 @@ def load(
     if dtype not in (None, "fp16", "fp32"):
         raise Error(f"dtype {dtype!r}: 'fp16' or 'fp32' is needed")
     if threads is not None:
-        _use_threads(threads)
+        use_threads(threads)
     found = checkpoint.read(checkpoint.locate(path))
     found.check(_expected_weights(found))
     placement = place_model(device, policy, decode, head)
@@ -390,7 +412,7 @@ def _expected_weights(found: checkpoint.Checkpoint) -> Mapping[str, tuple[int, .
         raise Error(f"{found.path}: {error}") from error
 
 
-def _use_threads(threads: int) -> None:
+def use_threads(threads: int) -> None:
     """Sizes the process's thread pool, which is made when it is first asked for."""
     os.environ["ORION_NUM_THREADS"] = str(threads)
     if (running := _core.thread_count()) != threads:

@@ -193,6 +193,15 @@ def load(path: str | Path) -> Tokenizer:
     raise Error(f"{path}: not a tokenizer (known: tokenizer.json, vocab.json, *.model, *.bin)")
 
 
+def load_if_any(path: str | Path) -> Tokenizer | None:
+    """As `load`, and None for a directory that holds no tokenizer at all."""
+    path = Path(path)
+    names = [name for names in _VOCABULARY_FILES for name in names]
+    if path.is_dir() and not any((path / name).is_file() for name in names):
+        return _load_directory(path) if _llama2c_in(path) else None
+    return load(path)
+
+
 def _load_directory(directory: Path) -> Tokenizer:
     if (directory / "tokenizer.json").is_file():
         return _load_json(directory / "tokenizer.json")
@@ -200,13 +209,17 @@ def _load_directory(directory: Path) -> Tokenizer:
         return _load_gpt2(directory)
     if (directory / "tokenizer.model").is_file():
         return _load_sentencepiece(directory / "tokenizer.model")
-    found = sorted([*directory.glob("tokenizer.bin"), *directory.glob("tok[0-9]*.bin")])
+    found = _llama2c_in(directory)
     if len(found) == 1:
         return _load_llama2c(found[0])
     raise Error(
         f"{directory}: no tokenizer (looked for tokenizer.json, vocab.json with merges.txt, "
         f"tokenizer.model, and one tokenizer.bin or tok*.bin; found {len(found)} of the last)"
     )
+
+
+def _llama2c_in(directory: Path) -> list[Path]:
+    return sorted([*directory.glob("tokenizer.bin"), *directory.glob("tok[0-9]*.bin")])
 
 
 def _load_json(path: Path) -> Tokenizer:

@@ -1,0 +1,45 @@
+"""Values of command line options, and the error for a command that makes no sense."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable
+
+from orion_ane._core import Error
+
+
+class UsageError(Error):
+    """The command cannot be what was meant; it ends like one with an option that does not exist."""
+
+
+def integer(least: int) -> Callable[[str], int]:
+    """An integer from `least` on."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if not least <= value < 2**64:
+            raise argparse.ArgumentTypeError(f"expected an integer from {least} on, got {text!r}")
+        return value
+
+    return parse
+
+
+def number(least: float, most: float, *, above: bool = False) -> Callable[[str], float]:
+    """A number from `least`, or above it, to `most`."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not (least <= value <= most and math.isfinite(value)) or (above and value == least):
+            start = f"above {least:g}" if above else f"from {least:g}"
+            end = "on" if most == math.inf else f"to {most:g}"
+            raise argparse.ArgumentTypeError(f"expected a number {start} {end}, got {text!r}")
+        return value
+
+    return parse
