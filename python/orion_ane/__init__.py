@@ -6,7 +6,7 @@ m = orion.load("stories260K")
 print(m.generate("Once upon a time", max_tokens=64))
 """
 
-from orion_ane import ane, data, mil, ops, weights
+from orion_ane import ane, data, mil, ops, training, weights
 from orion_ane._core import (
     DeviceError,
     Error,
@@ -18,6 +18,7 @@ from orion_ane._core import (
     device_names,
 )
 from orion_ane.model import Model, load
+from orion_ane.training import Trainer
 
 __all__ = [
     "DeviceError",
@@ -25,6 +26,7 @@ __all__ = [
     "Graph",
     "Model",
     "Program",
+    "Trainer",
     "Value",
     "__version__",
     "ane",
@@ -34,5 +36,6 @@ __all__ = [
     "load",
     "mil",
     "ops",
+    "training",
     "weights",
 ]
