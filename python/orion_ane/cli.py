@@ -12,11 +12,15 @@ from typing import NoReturn
 
 from orion_ane import convert, inspection
 from orion_ane._core import Error, __version__
+from orion_ane.arguments import UsageError
 from orion_ane.doctor_command import add_doctor_arguments, doctor
+from orion_ane.eval_command import add_eval_arguments, evaluate_model
 from orion_ane.generation_command import add_generate_arguments, generate
 from orion_ane.prepare_command import add_prepare_arguments, prepare
 from orion_ane.probe_command import add_probe_arguments, probe
 from orion_ane.tokenizer_command import add_tokenizer_arguments, use_tokenizer
+from orion_ane.train_command import add_train_arguments, train
+from orion_ane.training import Interrupted
 
 Options = argparse.Namespace
 
@@ -46,11 +50,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read us has gone. Python flushes stdout once more at exit: give it somewhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED
+    except Interrupted as end:
+        print(f"orion: {end}", file=sys.stderr)
+        return end.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED
     except (Error, OSError) as error:
         print(f"orion: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
+        return USAGE_ERROR if isinstance(error, UsageError) else 1
     return 0
 
 
@@ -143,6 +150,20 @@ COMMANDS = (
         "orion tokenizer train stories.txt --vocab 4096 -o words",
         add_tokenizer_arguments,
         use_tokenizer,
+    ),
+    Command(
+        "train",
+        "train a model, from the start or further",
+        "orion train --config stories-1m --data data.bin --out run --steps 1000 --lr 1e-3",
+        add_train_arguments,
+        train,
+    ),
+    Command(
+        "eval",
+        "show the loss and perplexity of a model on data",
+        "orion eval --model run/step-00001000 --data data-validation.bin",
+        add_eval_arguments,
+        evaluate_model,
     ),
     Command(
         "doctor",
