@@ -39,14 +39,14 @@ Graph accumulating(const Differentiated& whole);
 
 struct Stages {
   Graph forward;
-  Graph backward;
+  Graph backward;  // empty if the whole has no d_<input>
   Graph weights;  // fp32 inside; each gradient is a state: dw_<i> of before, plus the gradient
   std::vector<GradientPort> gradients;
 };
 
 /// What the outputs need runs forward, and what else the d_<input> need, backward. A stage reads the values
-/// of earlier ones as they are and computes none of them again; only reshapes are repeated, since they cost
-/// nothing.
+/// of earlier ones as they are and computes none of them again; only reshapes and views of inputs and weights
+/// are repeated, since they cost next to nothing.
 Stages in_stages(const Differentiated& whole);
 
 /// Every weight as an input: its port and its name, in order of use.

@@ -20,7 +20,7 @@ struct AdamW {
 /// step whose gradients are not finite is skipped and the scale halved; after `growth_interval` good steps in
 /// a row it doubles.
 struct LossScale {
-  double scale = 0.0;  // to begin with; 0: 1 where layers compute in fp32, else 1024
+  double scale = 0.0;  // to begin with; 0: 1 where layers compute in fp32, else 16384
   bool dynamic = true;
   std::int64_t growth_interval = 200;
 };

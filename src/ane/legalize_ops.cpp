@@ -66,6 +66,10 @@ Value replace_reduce_mean(const RewriteCall& call) {
   return reshaped(ops::mul(m, bounded_mean(ops::real_div(x, m), axes)), call.node.type.shape);
 }
 
+Value replace_reduce_sum(const RewriteCall& call) {
+  return reshaped(wide_sum(call.in[0], call.node.list("axes")), call.node.type.shape);
+}
+
 // -- softmax --------------------------------------------------------------------------------------
 
 Value softmax_written_out(const RewriteCall& call) {
@@ -91,6 +95,28 @@ Value replace_softmax(const RewriteCall& call, const Profile& profile) {
   if (profile.has("softmax-long-axis") && size > longest_softmax) return softmax_written_out(call);
   const auto power = static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(size)));
   if (profile.has("softmax-power-of-two") && power != size) return softmax_padded(call, size, power);
+  return {};
+}
+
+// -- products over a batch -----------------------------------------------------------------------
+
+Shape with_folded_batch(const Shape& shape) {
+  return {1, shape[0] * shape[1], shape[2], shape[3]};
+}
+
+// (N, C, H, W) x (1, 1, H, W), where N and C are as good as N C channels.
+Value mul_over_batch(const RewriteCall& call) {
+  const Shape& shape = call.node.type.shape;
+  const auto stretches = [](const Value& value) {
+    return value.shape().rank() == 4 && value.shape()[0] == 1 && value.shape()[1] == 1;
+  };
+  if (shape.rank() != 4 || shape[0] == 1) return {};
+  for (const std::size_t small : {0U, 1U}) {
+    const Value whole = call.in[1 - small];
+    if (!stretches(call.in[small]) || whole.shape().rank() != 4 || whole.shape()[0] != shape[0]) continue;
+    const Value y = ops::mul(reshaped(whole, with_folded_batch(whole.shape())), call.in[small]);
+    return reshaped(y, shape);
+  }
   return {};
 }
 
@@ -183,6 +209,7 @@ Value replaced(const RewriteCall& call, const Profile& profile) {
     return call.node.is(op) && profile.has(limit);
   };
   if (rejected("reduce_mean", "reduce-mean-rejected")) return replace_reduce_mean(call);
+  if (rejected("reduce_sum", "reduce-sum-narrow")) return replace_reduce_sum(call);
   if (rejected("rsqrt", "rsqrt-rejected")) return replace_rsqrt(call);
   if (rejected("pow", "pow-rejected-m1")) return replace_pow(call);
   if (rejected("sqrt", "sqrt-wrong-m1")) return replace_sqrt(call);
@@ -191,6 +218,8 @@ Value replaced(const RewriteCall& call, const Profile& profile) {
   if (rejected("conv", "conv-weight-constant"))
     if (const Value product = conv_as_matmul(call)) return product;
   if (rejected("conv", "contraction-length")) return split_contraction(call);
+  if (rejected("mul", "mul-batch-broadcast"))
+    if (const Value product = mul_over_batch(call)) return product;
   if (rejected("identity", "identity-rejected")) return call.in[0];
   return call.node.is("softmax") ? replace_softmax(call, profile) : Value{};
 }

@@ -51,6 +51,8 @@ struct RebuildCall {
 using RebuildRule = std::function<Value(const RebuildCall&)>;
 Graph rebuild(const Graph& graph, const RebuildRule& rule);
 
+/// The sum over `axes` (kept with size 1), accumulated wide.
+Value wide_sum(Value x, const std::vector<std::int64_t>& axes);
 /// The mean over `axes` (kept with size 1) of elements within [-1, 1], accumulated wide.
 Value bounded_mean(Value x, const std::vector<std::int64_t>& axes);
 /// Whether a value is known when the program is compiled: a const, a weight, or a view of one.

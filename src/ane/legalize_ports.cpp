@@ -14,10 +14,13 @@
 namespace orion::ane {
 namespace {
 
-// (1, C, H, W) stays; everything else keeps its rows: (1, rows, 1, W).
+// (1, C, H, W) stays, (N, C, H, W) becomes (1, N C, H, W); everything else keeps its rows: (1, rows, 1, W).
 Shape four_axes(const Shape& shape) {
-  if (shape.rank() == 4 && shape[0] == 1) return shape;
   if (shape.rank() == 0) return Shape::ones(4);
+  if (shape.rank() >= 4) {
+    const std::int64_t height = shape[shape.rank() - 2];
+    return {1, shape.size() / height / shape.back(), height, shape.back()};
+  }
   return {1, shape.size() / shape.back(), 1, shape.back()};
 }
 

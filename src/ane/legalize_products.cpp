@@ -105,13 +105,18 @@ bool is_known(const Graph& graph, NodeId id) {
 }
 
 // The engine sums narrow and multiplies matrices wide, so the sum is a product with ones.
-Value bounded_mean(Value x, const Ints& axes) {
+Value wide_sum(Value x, const Ints& axes) {
   const Shape kept = with_ones(x.shape(), axes);
   const std::int64_t rows = kept.size();
   const std::int64_t count = x.shape().size() / rows;
   const Value columns = reshaped(summed_first(x, axes), {1, count, 1, rows});
-  const Value sum = ops::conv(columns, ones(x.owner(), x.dtype(), {1, count, 1, 1}));
-  return reshaped(ops::mul(sum, scalar_like(x, 1.0 / static_cast<double>(count))), kept);
+  return reshaped(ops::conv(columns, ones(x.owner(), x.dtype(), {1, count, 1, 1})), kept);
+}
+
+Value bounded_mean(Value x, const Ints& axes) {
+  const Value sum = wide_sum(x, axes);
+  const auto count = static_cast<double>(x.shape().size() / sum.shape().size());
+  return ops::mul(sum, scalar_like(x, 1.0 / count));
 }
 
 //   %1 (1, 32, 96) = matmul(x=%0, y=%w)                w (64, 96)

@@ -1,12 +1,14 @@
 // What the segments of all architectures share, and what follows from their tables.
 #include "orion/segments.h"
 
+#include "ir/rewrite.h"
 #include "models/decoder.h"
 #include "models/rope.h"
 #include "orion/error.h"
 #include "orion/ops.h"
 
 #include <algorithm>
+#include <limits>
 
 namespace orion {
 namespace {
@@ -80,6 +82,27 @@ Value inlined(Graph& to, const Graph& from, const std::map<std::string_view, Val
   return values[static_cast<std::size_t>(from.outputs().front().node)];
 }
 
+// (1, 1, S, S): 0 where a query sees a key, -inf where the key is later.
+Tensor hiding_mask(std::int64_t tokens, DType dtype) {
+  const Tensor mask({DType::fp32, {1, 1, tokens, tokens}});
+  for (std::int64_t i = 0; i < tokens; ++i)
+    for (std::int64_t j = i + 1; j < tokens; ++j)
+      mask.as<float>()[static_cast<std::size_t>(i * tokens + j)] = -std::numeric_limits<float>::infinity();
+  return convert(mask, dtype);
+}
+
+// Causal attention as attention with a constant added to the scores: forward and backward then need no
+// comparisons, which the engine does not have, and gradients pass the sum as they are.
+Graph with_hiding_masks(const Graph& graph) {
+  return rewrite(graph, [](const RewriteCall& call) -> Value {
+    if (!call.node.is("scaled_dot_product_attention") || !call.node.flag("causal")) return {};
+    const std::int64_t tokens = call.in[0].shape()[2];
+    const Value mask = call.graph.constant(hiding_mask(tokens, call.in[0].dtype()), "hidden_keys");
+    return ops::scaled_dot_product_attention(call.in[0], call.in[1], call.in[2], mask, {}, false,
+                                             call.node.number("scale"));
+  });
+}
+
 }  // namespace
 
 std::string_view segment_name(SegmentKind kind) {
@@ -143,7 +166,8 @@ Graph head_segment(const ModelConfig& config, std::int64_t batch) {
 }
 
 Graph training_layer(const ModelConfig& config, const SegmentShape& shape) {
-  const Graph whole = segment(config, shape);
+  const Graph causal = segment(config, shape);
+  const Graph whole = shape.layout == Layout::columns ? with_hiding_masks(causal) : causal;
   Graph graph;
   std::map<std::string_view, Value> inputs;
   for (const NodeId id : whole.inputs())

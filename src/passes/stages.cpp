@@ -152,9 +152,21 @@ class Cutter {
   }
 
   // What every stage may have for itself.
-  static bool is_free(const Node& node) { return node.op->is_source() || node.is("reshape"); }
+  bool is_free(NodeId id) const {
+    const Node& node = graph_.node(id);
+    return node.op->is_source() || node.is("reshape") || is_view_of_source(id);
+  }
 
-  bool belongs(NodeId id, Stage stage) const { return is_free(graph_.node(id)) || stage_of(id) == stage; }
+  // Another layout of a weight is a weight to the program that reads it, but a large value between programs;
+  // that of an input costs less than a tap.
+  bool is_view_of_source(NodeId id) const {
+    const Node& node = graph_.node(id);
+    if (node.op->is_source()) return true;
+    const bool is_view = node.is("reshape") || node.is("transpose") || node.is("slice_by_index");
+    return is_view && is_view_of_source(node.inputs[0]);
+  }
+
+  bool belongs(NodeId id, Stage stage) const { return is_free(id) || stage_of(id) == stage; }
 
   // Copies what the stage needs for `wanted` and its exports.
   void fill(StageGraph& to, Stage stage, std::vector<NodeId> wanted) {
@@ -222,9 +234,7 @@ class Cutter {
 
 Differentiated differentiate(const Graph& graph, std::span<const std::string> inputs,
                              const std::function<bool(const Graph&, const Node&)>& expand) {
-  Graph joint = expand_composites(graph, [&](const Graph& g, const Node& node) {
-    return has_no_gradient(g, node) || (expand && expand(g, node));
-  });
+  Graph joint = expand_composites(graph, has_no_gradient);
   Differentiated result;
   std::vector<Value> of, dy, wrt;
   for (const Output& output : graph.outputs()) result.outputs.push_back(output.name);

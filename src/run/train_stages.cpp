@@ -35,6 +35,10 @@ void run_stage(const StageProgram& stage, const Memory& memory,
   stage.program->run();
 }
 
+bool shared_parts(const Graph&, const Node& node) {
+  return node.is("rms_norm") || node.is("layer_norm");
+}
+
 std::size_t bytes_of(const TensorMap& tensors) {
   std::size_t total = 0;
   for (const auto& [name, tensor] : tensors) total += tensor.bytes();

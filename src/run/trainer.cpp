@@ -20,7 +20,7 @@ constexpr std::int32_t ignored_target = -100;
 // Layers whose gradients may wait for the host while the device goes on.
 constexpr std::size_t most_waiting = 4;
 constexpr std::int64_t updates_always_checked = 2;
-constexpr double default_half_scale = 1024.0;
+constexpr double default_half_scale = 16384.0;
 constexpr double least_scale = 1.0 / 1024.0;
 constexpr double most_scale = 1 << 24;
 
@@ -63,11 +63,6 @@ std::vector<std::int32_t> positions_of(const TrainOptions& options) {
   for (std::int64_t b = 0; b < options.batch; ++b)
     for (std::int64_t s = 0; s < options.sequence; ++s) positions.push_back(static_cast<std::int32_t>(s));
   return positions;
-}
-
-// Norms and attention in parts: what forward and backward have in common is then a tap.
-bool shared_parts(const Graph&, const Node& node) {
-  return node.is("rms_norm") || node.is("layer_norm");
 }
 
 /// Half a layer: its programs, and the values that its backward pass reads.

@@ -1,9 +1,11 @@
 // Segments of every architecture: legal on every profile, whatever the bucket.
 #include "ane/device.h"
 #include "ane/legal_program.h"
+#include "model_samples.h"
 #include "orion/error.h"
 #include "orion/generate.h"
 #include "run/engine_model.h"
+#include "run/train_stages.h"
 #include "sim/simulator.h"
 
 #include <doctest/doctest.h>
@@ -13,58 +15,9 @@
 #include <string>
 
 using namespace orion;
+using namespace orion::test;
 
 namespace {
-
-ConfigMap llama_like(std::string_view model_type) {
-  return {{"model_type", std::string(model_type)},       {"vocab_size", std::int64_t{64}},
-          {"max_position_embeddings", std::int64_t{48}}, {"hidden_size", std::int64_t{48}},
-          {"intermediate_size", std::int64_t{80}},       {"num_hidden_layers", std::int64_t{2}},
-          {"num_attention_heads", std::int64_t{6}},      {"num_key_value_heads", std::int64_t{2}}};
-}
-
-ConfigMap gpt2_124m() {
-  return {{"model_type", std::string("gpt2")}, {"vocab_size", std::int64_t{50257}},
-          {"n_positions", std::int64_t{1024}}, {"n_embd", std::int64_t{768}},
-          {"n_layer", std::int64_t{12}},       {"n_head", std::int64_t{12}}};
-}
-
-std::vector<ModelConfig> configs() {
-  std::vector<ModelConfig> configs = {configure(gpt2_124m())};
-  for (const std::string_view type : {"llama", "qwen2", "qwen3"})
-    configs.push_back(configure(llama_like(type)));
-  ConfigMap qwen3_06b = llama_like("qwen3");
-  const std::pair<std::string_view, std::int64_t> sizes[] = {{"hidden_size", 1024},
-                                                             {"intermediate_size", 3072},
-                                                             {"num_attention_heads", 16},
-                                                             {"num_key_value_heads", 8},
-                                                             {"head_dim", 128},
-                                                             {"vocab_size", 151936},
-                                                             {"max_position_embeddings", 40960}};
-  for (const auto& [key, size] : sizes) qwen3_06b.insert_or_assign(std::string(key), size);
-  configs.push_back(configure(qwen3_06b));
-  return configs;
-}
-
-ConfigMap tiny_gpt2(std::int64_t context, std::int64_t layers = 3) {
-  ConfigMap gpt2 = gpt2_124m();
-  const std::pair<std::string_view, std::int64_t> sizes[] = {
-      {"n_embd", 48}, {"n_layer", layers}, {"n_head", 3}, {"vocab_size", 67}, {"n_positions", context}};
-  for (const auto& [key, size] : sizes) gpt2.insert_or_assign(std::string(key), size);
-  gpt2.insert_or_assign("scale_attn_by_inverse_layer_idx", true);
-  return gpt2;
-}
-
-std::vector<ModelConfig> tiny_configs(std::int64_t context = 48) {
-  std::vector<ModelConfig> configs = {configure(tiny_gpt2(context))};
-  for (const std::string_view type : {"llama", "qwen2", "qwen3"}) {
-    ConfigMap map = llama_like(type);
-    map.insert_or_assign("max_position_embeddings", context);
-    map.insert_or_assign("tie_word_embeddings", type == "qwen2");
-    configs.push_back(configure(map));
-  }
-  return configs;
-}
 
 // A simulated engine that no other test has used.
 ane::AneDevice fresh_engine(const ane::Profile& profile) {
@@ -80,19 +33,6 @@ Ids random_text(const ModelConfig& config, std::int64_t length) {
   for (std::int64_t i = 0; i < length; ++i)
     ids.push_back(static_cast<std::int32_t>(random.next() % static_cast<std::uint64_t>(config.vocab)));
   return ids;
-}
-
-TensorMap random_weights(const ModelConfig& config) {
-  TensorMap weights;
-  Random random(3);
-  for (const Port& port : model_weights(config, DType::fp32)) {
-    const Tensor tensor(port.type);
-    const bool is_gain = port.type.shape.rank() == 1 && port.name.ends_with("weight");
-    for (float& value : tensor.as<float>())
-      value = static_cast<float>((random.uniform() * 2 - 1) * 0.3 + (is_gain ? 1.0 : 0.0));
-    weights.emplace(port.name, tensor);
-  }
-  return weights;
 }
 
 // One model of random weights, run whole in fp32 and in segments.
@@ -124,7 +64,66 @@ void check_close(const Tensor& got, const Tensor& wanted, double tolerance = 0.0
   CHECK(worst < tolerance);
 }
 
+constexpr SegmentKind layer_kinds[] = {SegmentKind::attention, SegmentKind::feed_forward};
+
+ModelConfig stories_110m() {
+  ConfigMap map = llama_like("llama");
+  const std::pair<std::string_view, std::int64_t> sizes[] = {{"hidden_size", 768},
+                                                             {"intermediate_size", 2048},
+                                                             {"num_hidden_layers", 12},
+                                                             {"num_attention_heads", 12},
+                                                             {"num_key_value_heads", 12},
+                                                             {"vocab_size", 32000},
+                                                             {"max_position_embeddings", 1024}};
+  for (const auto& [key, size] : sizes) map.insert_or_assign(std::string(key), size);
+  return configure(map);
+}
+
+// As the trainer cuts a half of a layer for an engine.
+Stages training_stages(const ModelConfig& config, const SegmentShape& shape) {
+  const std::string x_name = "x";
+  return in_stages(differentiate(training_layer(config, shape), std::span(&x_name, 1), shared_parts));
+}
+
+// The layers of a model of 600 million parameters outgrow the memory near the engine, which costs time alone.
+bool is_large(const ModelConfig& config) {
+  return config.heads * config.head_dim > 1024;
+}
+
+void check_legal(const Graph& graph, const ane::Profile& profile, bool may_be_slow) {
+  CAPTURE(profile.name);
+  const ane::LegalProgram program = ane::legalize_program(graph, profile);
+  for (const ane::Violation& violation : ane::violations(program.graph, profile))
+    if (violation.limit->effect != ane::Effect::slow || !may_be_slow)
+      FAIL_CHECK(violation.limit->id, ": ", violation.where);
+  CHECK(program.weights.size() <= 16);
+  if (!may_be_slow) CHECK(ane::sram_estimate(program.graph).peak <= profile.sram_bytes);
+}
+
 }  // namespace
+
+TEST_CASE("training stages are legal on every profile") {
+  std::vector<ModelConfig> all = configs();
+  all.push_back(stories_110m());
+  for (const ModelConfig& config : all) {
+    CAPTURE(config.model_type);
+    CAPTURE(config.width);
+    for (const SegmentKind kind : layer_kinds)
+      for (const std::int64_t batch : {1, 2})
+        for (const std::int64_t tokens : {16, 48, 256}) {
+          if (tokens > config.context) continue;
+          CAPTURE(segment_name(kind));
+          CAPTURE(batch);
+          CAPTURE(tokens);
+          const Stages stages =
+              training_stages(config, {.kind = kind, .layer = 1, .tokens = tokens, .batch = batch});
+          for (const ane::Profile& profile : ane::all_profiles()) {
+            check_legal(stages.forward, profile, is_large(config));
+            check_legal(stages.backward, profile, is_large(config));
+          }
+        }
+  }
+}
 
 TEST_CASE("every segment is legal on every profile") {
   for (const ModelConfig& config : configs()) {
