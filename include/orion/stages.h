@@ -40,7 +40,7 @@ Graph accumulating(const Differentiated& whole);
 struct Stages {
   Graph forward;
   Graph backward;  // empty if the whole has no d_<input>
-  Graph weights;  // fp32 inside; each gradient is a state: dw_<i> of before, plus the gradient
+  Graph weights;   // fp32 inside; each gradient is a state: dw_<i> of before, plus the gradient
   std::vector<GradientPort> gradients;
 };
 

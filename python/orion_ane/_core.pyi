@@ -65,6 +65,7 @@ __all__: list[str] = [
     "run_probe",
     "segment_graph",
     "simulator_counters",
+    "simulator_freeze_weights",
     "simulator_restart",
     "split",
     "thread_count",
@@ -881,6 +882,11 @@ def segment_graph(
 def simulator_counters(profile: str) -> dict:
     """
     What is alive in a simulated engine.
+    """
+
+def simulator_freeze_weights(profile: str, frozen: bool = True) -> None:
+    """
+    A fault to test for: from now on a simulated engine loads what it knows with the weights it has.
     """
 
 def simulator_restart(profile: str) -> None:

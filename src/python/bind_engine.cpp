@@ -95,6 +95,11 @@ void bind_engine(py::module_& m) {
       "simulator_restart", [](const std::string& profile) { sim::restart(profile); }, py::arg("profile"),
       "Forgets a simulated engine's compile budget and compiled models.");
   m.def(
+      "simulator_freeze_weights",
+      [](const std::string& profile, bool frozen) { sim::freeze_weights(profile, frozen); },
+      py::arg("profile"), py::arg("frozen") = true,
+      "A fault to test for: from now on a simulated engine loads what it knows with the weights it has.");
+  m.def(
       "cache_directory", [] { return cache_directory().string(); },
       "Where findings are kept between processes.");
 }

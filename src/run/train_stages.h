@@ -42,8 +42,8 @@ using Memory = std::function<Tensor(const Port& port)>;
 void run_stage(const StageProgram& stage, const Memory& memory,
                const std::function<Tensor(const std::string&)>& weight_of);
 
-/// For `differentiate` where an engine runs the layers: norms in parts, so that what forward and backward have
-/// in common is a tap. Attention has no gradient of its own and is always expanded.
+/// For `differentiate` where an engine runs the layers: norms in parts, so that what forward and backward
+/// have in common is a tap. Attention has no gradient of its own and is always expanded.
 bool shared_parts(const Graph& graph, const Node& node);
 
 /// Bytes of distinct memory in a map.

@@ -99,6 +99,7 @@ struct Trainer::Impl {
 
   std::vector<SegmentShape> shapes;
   std::map<std::size_t, Freshness> freshness;
+  std::map<std::size_t, Answers> unproved;  // before the first update that a check has to prove
 
   TrainState state;
   TrainTimes times;
@@ -421,7 +422,7 @@ struct Trainer::Impl {
 
   void apply(double learning_rate, double factor) {
     const std::optional<std::size_t> checked = due_check();
-    const Tensor before = checked ? reference(*checked) : Tensor();
+    if (checked && !unproved.contains(*checked)) unproved.emplace(*checked, answers(*checked));
     {
       const Timed timed(times.optimizer);
       adamw_step(parameters, options.adamw, learning_rate, factor, ++state.optimizer_steps);
@@ -431,7 +432,7 @@ struct Trainer::Impl {
     const Timed timed(times.update);
     device_weights->update(layer_weights());
     ++updates;
-    if (checked) prove(*checked, before);
+    if (checked) prove(*checked);
   }
 
   void grow_scale() {
@@ -450,28 +451,36 @@ struct Trainer::Impl {
     return due ? std::optional(static_cast<std::size_t>(checks) % segments.size()) : std::nullopt;
   }
 
-  Tensor reference(std::size_t i) {
+  Answers answers(std::size_t i) {
     auto found = freshness.find(i);
-    if (found == freshness.end())
-      found = freshness.emplace(i, Freshness(training_layer(config, shapes[i]), host)).first;
-    return found->second.reference([this](const std::string& weight) { return half_value_of(weight); },
-                                   shared);
+    if (found == freshness.end()) {
+      SegmentShape shape = shapes[i];
+      shape.dtype = DType::fp32;
+      found = freshness.emplace(i, Freshness(training_layer(config, shape), host)).first;
+    }
+    const Tensor hidden = device_answer(i, found->second.input());
+    return {hidden, found->second.answer([this](const std::string& weight) { return half_value_of(weight); },
+                                         shared)};
   }
 
-  void prove(std::size_t i, const Tensor& before) {
-    const Tensor after = reference(i);
-    const Tensor hidden(after.type());
-    const Tensor input = freshness.at(i).check_input();
+  Tensor device_answer(std::size_t i, const Tensor& input) {
     const Memory usual = memory_of(i);
+    const Tensor hidden(input.type());
     run_stage(
         segments[i].forward,
         [&](const Port& port) {
           return port.name == "x" ? input : port.name == "hidden" ? hidden : usual(port);
         },
         values());
-    const std::optional<double> share = Freshness::measure(hidden, before, after);
+    return hidden;
+  }
+
+  // Changes that are too small to be seen add up until the next check of the segment.
+  void prove(std::size_t i) {
+    const std::optional<double> share = moved(unproved.at(i), answers(i));
     if (!share) return;
     ++checks;
+    unproved.erase(i);
     if (*share < 0.5)
       throw DeviceError(str("train: after update ", updates, ", ", segments[i].name, " on ", device.name(),
                             " computes with old weights (its output moved by ", *share,

@@ -90,6 +90,8 @@ ane::Status SimModel::purge() {
 // What the daemon knows by its identity it does not read again, whatever the files have become (field survey,
 // finding 1). What it does not know it compiles, which no budget counts.
 ane::Status SimModel::program_to_load(Built& program) const {
+  program = process_->frozen(bundle_->identity());
+  if (program) return {};
   program = process_->find(bundle_->identity());
   if (!program) {
     process_->count(&Counters::compiles_on_demand, 1);

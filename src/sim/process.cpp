@@ -1,6 +1,14 @@
 #include "sim/process.h"
 
 namespace orion::sim {
+namespace {
+
+// Of T_W_O.
+std::string text_part(const std::string& identity) {
+  return identity.substr(0, identity.find('_'));
+}
+
+}  // namespace
 
 std::shared_ptr<Process> Process::of(std::string_view profile) {
   static std::mutex mutex;
@@ -32,6 +40,7 @@ void Process::restart() {
   budget_spent_ = 0;
   poisoned_ = false;
   compiled_.clear();
+  frozen_.clear();
 }
 
 bool Process::spend_compile(std::int64_t budget) {
@@ -66,6 +75,19 @@ void Process::keep(const std::string& identity, std::shared_ptr<const Program> p
 void Process::purge(const std::string& identity) {
   const std::lock_guard lock(mutex_);
   compiled_.erase(identity);
+}
+
+void Process::freeze(bool frozen) {
+  const std::lock_guard lock(mutex_);
+  frozen_.clear();
+  if (!frozen) return;
+  for (const auto& [identity, program] : compiled_) frozen_.emplace(text_part(identity), program);
+}
+
+std::shared_ptr<const Program> Process::frozen(const std::string& identity) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = frozen_.find(text_part(identity));
+  return found == frozen_.end() ? nullptr : found->second;
 }
 
 bool Process::is_poisoned() const {

@@ -29,6 +29,11 @@ class Process {
   void keep(const std::string& identity, std::shared_ptr<const Program> program);
   void purge(const std::string& identity);
 
+  /// From now on a text that is known has the weights it has now; or no longer.
+  void freeze(bool frozen);
+  /// What a frozen engine has for the text of this identity; null if there is nothing, or it is not frozen.
+  std::shared_ptr<const Program> frozen(const std::string& identity) const;
+
   /// After a poisoned evaluation every other one fails until the process starts anew.
   bool is_poisoned() const;
   void poison();
@@ -43,6 +48,7 @@ class Process {
   std::int64_t budget_spent_ = 0;
   bool poisoned_ = false;
   std::map<std::string, std::shared_ptr<const Program>> compiled_;
+  std::map<std::string, std::shared_ptr<const Program>> frozen_;  // by the identity's part for the text
   std::map<std::filesystem::path, int> directories_;
 };
 

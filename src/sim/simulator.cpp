@@ -103,6 +103,10 @@ Counters counters(std::string_view profile) {
   return Process::of(profile)->counters();
 }
 
+void freeze_weights(std::string_view profile, bool frozen) {
+  Process::of(profile)->freeze(frozen);
+}
+
 void restart(std::string_view profile) {
   Process::of(profile)->restart();
 }

@@ -28,6 +28,9 @@ struct Counters {
   std::int64_t compiled = 0;     // programs known by their identity
 };
 Counters counters(std::string_view profile);
+/// A fault to test for: what is loaded from now on computes with the weights that its text has now, whatever
+/// files it comes with, and says nothing.
+void freeze_weights(std::string_view profile, bool frozen);
 /// Forgets compile budget and compiled models, as a new process after a reboot would.
 void restart(std::string_view profile);
 

@@ -226,6 +226,20 @@ TEST_CASE("long and odd softmax") {
   check_legal([](Graph& g) { g.output("y", ops::softmax(plane(g, 2, 3000))); }, 5.0);
 }
 
+TEST_CASE("sums are products with ones, and products over a batch are folded") {
+  check_legal([](Graph& g) { g.output("y", ops::reduce_sum(plane(g), {3}, true)); }, 100.0);
+  check_legal(
+      [](Graph& g) { g.output("y", ops::reduce_sum(g.input("x", {DType::fp32, {2, 3, 20, 48}}), {-1})); });
+  const Build scaled = [](Graph& g) {
+    const Value x = g.input("x", {DType::fp32, {2, 3, 16, 32}});
+    g.output("y", ops::mul(x, g.weight("gamma", {DType::fp32, {1, 1, 1, 32}})));
+    g.output("z", ops::mul(g.input("row", {DType::fp32, {1, 1, 16, 32}}), x));
+  };
+  check_legal(scaled);
+  const LegalProgram program = legalize_program(built(scaled), find_profile("paper-m4-macos15"));
+  for (const PortUse& output : program.outputs) CHECK(output.type.shape == Shape{1, 6, 16, 32});
+}
+
 TEST_CASE("limits that only a measured profile has") {
   Profile profile = find_profile("strict");
   profile.name = "measured";

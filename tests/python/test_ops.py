@@ -384,6 +384,29 @@ def test_gradient_on_cpu_device(case: Case) -> None:
         assert_close(actual[name], array, 20 * case.tolerance)
 
 
+# Flags have no slope, and a row of `cast` none that float64 could show.
+WITHOUT_SLOPE = {"equal", "not_equal", "greater", "greater_equal", "less", "less_equal", "cast"}
+
+
+def test_every_op_that_has_a_gradient_has_rows_for_it() -> None:
+    checked = {case.op for case in SMOOTH}
+    wanted = {op for op, row in TABLE.items() if row["has_gradient"] or row["has_expand"]}
+    assert wanted - checked == WITHOUT_SLOPE
+    both = {op for op, row in TABLE.items() if row["has_gradient"] and row["has_expand"]}
+    assert both - {case.op for case in EXPANDED} == {"cache_update"}
+
+
+def test_gradient_of_cast_is_rounded_as_its_result_is() -> None:
+    graph = orion.Graph("row")
+    x = graph.input("x", (3,), "fp32")
+    scale = graph.constant(np.array([1.0, 1 / 3, 2.0**-20], np.float16))
+    y = orion.ops.reduce_sum(orion.ops.mul(orion.ops.cast(x, dtype="fp16"), scale))
+    graph.output("d_x", graph.gradient(y, [x])[0])
+    actual = graph.evaluate({"x": np.ones(3, np.float32)})["d_x"]
+    assert actual.dtype == np.float32
+    np.testing.assert_array_equal(actual, np.array([1.0, 1 / 3, 2.0**-20], np.float16))
+
+
 REFUSED = [
     (
         Case("scatter", [f32(3), indices([0]), f32(1)], {"mode": "mul"}),

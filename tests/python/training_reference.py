@@ -2,8 +2,8 @@
 
     python tests/python/training_reference.py      writes tests/golden/training_*.safetensors
 
-A run starts from given weights. Each step has two micro-batches whose targets differ in number, some
-of them -100; the gradients are those of the mean over all targets of the step.
+A run starts from given weights. Each step has two micro-batches with different numbers of targets,
+some of them -100; gradients are those of the mean over all targets of the step.
 """
 
 from __future__ import annotations
