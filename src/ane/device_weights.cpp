@@ -1,6 +1,7 @@
 #include "ane/device_weights.h"
 
 #include "ane/program.h"
+#include "base/narrow.h"
 #include "orion/error.h"
 
 namespace orion::ane {
@@ -42,6 +43,7 @@ TensorMap AneWeights::checked(const TensorMap& changes) const {
     const TensorType& type = stored(name).type();
     if (tensor.shape() != type.shape || is_float(tensor.dtype()) != is_float(type.dtype))
       fail("weight '", name, "' is ", type, ", the new value is ", tensor.type());
+    if (type.dtype == DType::fp16) check_fits_half(tensor, name, half_is_all);
     result[name] = convert(tensor, type.dtype);
   }
   return result;

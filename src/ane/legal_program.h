@@ -41,6 +41,9 @@ struct LegalProgram {
 /// Rewrites a graph until `profile` takes it. Error naming the limit that no rewrite avoids.
 LegalProgram legalize_program(const Graph& graph, const Profile& profile);
 
+/// What to do about a weight beyond fp16.
+inline constexpr std::string_view half_is_all = "that is all the engine has; run the program on the cpu";
+
 /// The value of one weight of the legal graph. Error if `source` has another shape, or does not fit fp16.
 Tensor legal_weight(const WeightUse& use, const Tensor& source);
 /// Every weight of the program from those of the original graph. Error if one is missing.

@@ -1,11 +1,11 @@
 // Weights in the layouts that the engine wants: the legal graph's weights are forms of the original's.
 #include "ane/legalize_passes.h"
+#include "base/narrow.h"
 #include "ir/rewrite.h"
 #include "ops/rules.h"
 #include "orion/op.h"
 
 #include <algorithm>
-#include <cmath>
 #include <map>
 
 namespace orion::ane {
@@ -96,20 +96,6 @@ class Forms {
   std::vector<std::size_t> form_;
 };
 
-// The largest float that rounds to a finite fp16 lies just below this.
-constexpr float fp16_overflow = 65520.0F;
-
-Tensor fitted(const WeightUse& use, const Tensor& value) {
-  if (value.dtype() == use.type.dtype) return value;
-  const auto values = value.as<float>();
-  const auto beyond = [](float x) { return std::isfinite(x) && std::abs(x) >= fp16_overflow; };
-  const auto found = std::ranges::find_if(values, beyond);
-  if (found != values.end())
-    fail("weight '", use.source, "': element ", found - values.begin(), " is ", *found,
-         ", beyond fp16, which is all that the engine has");
-  return convert(value, use.type.dtype);
-}
-
 // (rows, columns) -> (columns, rows), element by element.
 template <class T>
 Tensor swapped(const Tensor& value, const TensorType& type) {
@@ -177,7 +163,7 @@ Tensor legal_weight(const WeightUse& use, const Tensor& source) {
   if (!is_float(source.dtype()) || source.shape() != use.source_type.shape)
     fail("weight '", use.source, "' is ", source.type(), ", a float of ", use.source_type.shape,
          " is needed");
-  Tensor value = fitted(use, source);
+  Tensor value = narrowed(source, use.type.dtype, use.source, half_is_all);
   for (const Node& step : use.steps) value = stepped(step, value);
   return value;
 }

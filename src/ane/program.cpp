@@ -1,6 +1,7 @@
 #include "ane/program.h"
 
 #include "ane/device_weights.h"
+#include "base/narrow.h"
 #include "orion/error.h"
 
 #include <algorithm>
@@ -9,7 +10,8 @@
 namespace orion::ane {
 namespace {
 
-Tensor as_input(const Tensor& weight, const TensorType& type) {
+Tensor as_input(const Tensor& weight, const TensorType& type, std::string_view name) {
+  check_fits_half(weight, name, half_is_all);
   return convert(weight, type.dtype).reshaped(type.shape);
 }
 
@@ -121,7 +123,7 @@ void AneProgram::write_weight_input(const std::string& weight) {
   for (const PortUse& use : legal_.inputs) {
     const auto input = weight_inputs_.find(use.source);
     if (input != weight_inputs_.end() && input->second == weight)
-      write_input(use, as_input(weights_->values().find(weight)->second, use.source_type));
+      write_input(use, as_input(weights_->values().find(weight)->second, use.source_type, weight));
   }
 }
 

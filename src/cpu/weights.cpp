@@ -1,9 +1,9 @@
 #include "cpu/weights.h"
 
+#include "base/narrow.h"
 #include "orion/error.h"
 
 #include <algorithm>
-#include <cmath>
 
 namespace orion::cpu {
 namespace {
@@ -45,16 +45,7 @@ Tensor unpacked(const TensorType& type, Form form, const Tensor& room) {
   return value;
 }
 
-// A float tensor in another width; a finite value that does not fit is an Error.
-Tensor narrowed(const Tensor& value, DType dtype, std::string_view name) {
-  Tensor result = convert(value, dtype);
-  if (dtype != DType::fp16) return result;
-  for (std::int64_t i = 0; i < value.shape().size(); ++i) {
-    if (std::isfinite(value.at(i)) && !std::isfinite(result.at(i)))
-      fail("weight '", name, "': element ", i, " is ", value.at(i), ", beyond fp16's range; use fp32");
-  }
-  return result;
-}
+constexpr std::string_view wider = "use fp32";  // what to do about a weight beyond fp16
 
 }  // namespace
 
@@ -94,8 +85,7 @@ void CpuWeights::update(const TensorMap& changes) {
     Entry& found = entry(name);
     if (tensor.shape() != found.type.shape || is_float(tensor.dtype()) != is_float(found.type.dtype))
       fail("weight '", name, "' is ", found.type, ", the new value is ", tensor.type());
-    checked.emplace_back(
-        &found, tensor.dtype() == found.type.dtype ? tensor : narrowed(tensor, found.type.dtype, name));
+    checked.emplace_back(&found, narrowed(tensor, found.type.dtype, name, wider));
   }
   for (const auto& [found, tensor] : checked) {
     if (found->forms.empty()) found->given = tensor.clone();
@@ -123,7 +113,7 @@ void CpuWeights::require(std::string_view name, const TensorType& type) {
     fail("weight '", name, "' is ", e.type, e.used && e.type.shape == type.shape ? " in another program" : "",
          ", the graph wants ", type);
   if (widths_differ) {
-    e.given = narrowed(e.given, type.dtype, name);
+    e.given = narrowed(e.given, type.dtype, name, wider);
     e.type = type;
   }
   e.used = true;

@@ -1,18 +1,11 @@
 // A program's directory: its text and its weight file.
 #include "base/file.h"
+#include "base/narrow.h"
 #include "mil/lowered.h"
 #include "orion/error.h"
 
-#include <cmath>
-
 namespace orion::mil {
 namespace {
-
-void check_range(const Tensor& from, const Tensor& to, std::string_view name) {
-  for (std::int64_t i = 0; i < from.shape().size(); ++i)
-    if (std::isinf(to.at(i)) && !std::isinf(from.at(i)))
-      fail("weight '", name, "': ", from.at(i), " does not fit ", to.dtype());
-}
 
 // The value to store for an entry, in the entry's type.
 Tensor stored(const BlobEntry& entry, const TensorMap& weights) {
@@ -23,10 +16,7 @@ Tensor stored(const BlobEntry& entry, const TensorMap& weights) {
   const bool convertible = is_float(given.dtype()) && is_float(entry.type.dtype);
   if (given.shape() != entry.type.shape || (given.dtype() != entry.type.dtype && !convertible))
     fail("weight '", entry.name, "' is ", given.type(), ", ", entry.type, " is needed");
-  if (given.dtype() == entry.type.dtype) return given;
-  const Tensor converted = convert(given, entry.type.dtype);
-  check_range(given, converted, entry.name);
-  return converted;
+  return narrowed(given, entry.type.dtype, entry.name, "declare the weight as fp32");
 }
 
 weights::Entry file_entry(const BlobEntry& entry, const Tensor& value) {

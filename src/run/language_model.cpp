@@ -1,28 +1,16 @@
+#include "base/narrow.h"
 #include "base/stopwatch.h"
 #include "orion/error.h"
 #include "orion/model.h"
 #include "run/planes.h"
 
 #include <algorithm>
-#include <cmath>
 
 namespace orion {
 namespace {
 
 // Decode, logits, and a few prompts of different lengths.
 constexpr std::size_t programs_kept = 8;
-
-// The largest float that rounds to a finite fp16 lies just below this.
-constexpr float fp16_overflow = 65520.0F;
-
-void check_fits_fp16(const std::string& name, const Tensor& weight) {
-  const auto values = weight.as<float>();
-  const auto beyond = [](float value) { return std::isfinite(value) && std::abs(value) >= fp16_overflow; };
-  const auto found = std::ranges::find_if(values, beyond);
-  if (found == values.end()) return;
-  fail("weight '", name, "': element ", found - values.begin(), " is ", *found,
-       ", beyond fp16's range; load the model with dtype fp32");
-}
 
 }  // namespace
 
@@ -31,9 +19,7 @@ Tensor load_weight(const WeightSource& weights, const Port& wanted) {
   if (weight.empty()) fail("no weight '", wanted.name, "', which is ", wanted.type.shape);
   if (!is_float(weight.dtype()) || weight.shape() != wanted.type.shape)
     fail("weight '", wanted.name, "' is ", weight.type(), ", a float of ", wanted.type.shape, " is needed");
-  if (weight.dtype() == wanted.type.dtype) return weight;
-  if (wanted.type.dtype == DType::fp16) check_fits_fp16(wanted.name, weight);
-  return convert(weight, wanted.type.dtype);
+  return narrowed(weight, wanted.type.dtype, wanted.name, "load the model with dtype fp32");
 }
 
 LanguageModel::LanguageModel(ModelConfig config, const WeightSource& weights, DType dtype, Device& device)

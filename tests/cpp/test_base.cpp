@@ -1,5 +1,6 @@
 // Half precision, tensors, shapes and the thread pool.
 #include "base/f16.h"
+#include "base/narrow.h"
 #include "base/threads.h"
 #include "orion/error.h"
 #include "orion/tensor.h"
@@ -61,6 +62,18 @@ TEST_CASE("conversion saturates, rounds and keeps NaN out of ints") {
   CHECK(halves.at(0) == std::numeric_limits<double>::infinity());
   CHECK(std::isnan(halves.at(2)));
   CHECK(convert(from, DType::boolean).at(3) == 1);
+}
+
+TEST_CASE("a weight is narrowed unless a number would become infinite") {
+  const Tensor weight({DType::fp32, {3}});
+  const std::span<float> values = weight.as<float>();
+  values[0] = 65519.0F;
+  values[1] = -std::numeric_limits<float>::infinity();
+  CHECK(narrowed(weight, DType::fp16, "w", "").at(0) == 65504.0);
+  CHECK(narrowed(weight, DType::fp32, "w", "").data() == weight.data());
+  values[2] = -65520.0F;
+  CHECK_THROWS_WITH_AS(narrowed(weight, DType::fp16, "w", "use fp32"),
+                       "weight 'w': element 2 is -65520, beyond fp16's range; use fp32", Error);
 }
 
 TEST_CASE("a split covers every index once, in whole grains") {

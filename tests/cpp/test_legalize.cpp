@@ -337,8 +337,10 @@ TEST_CASE("weights say where they come from") {
                     "weight 'v' is fp32 (24, 12), a float of (12, 24) is needed");
   wrong.insert_or_assign("v", Tensor({DType::fp32, {12, 24}}));
   wrong.at("v").as<float>()[2] = 7e4F;
-  CHECK_THROWS_WITH(legal_weights(program, wrong),
-                    "weight 'v': element 2 is 70000, beyond fp16, which is all that the engine has");
+  CHECK_THROWS_WITH(
+      legal_weights(program, wrong),
+      "weight 'v': element 2 is 70000, beyond fp16's range; that is all the engine has; run the program on "
+      "the cpu");
   wrong.erase("v");
   CHECK_THROWS_WITH(legal_weights(program, wrong), "no weight 'v', which the program needs");
 }
