@@ -171,12 +171,12 @@ ane::Status SimModel::check_surfaces(std::span<const Memory> surfaces, std::span
     return inference_error(str(surfaces.size(), " surfaces for ", symbols.size(), " symbols"));
   for (std::size_t i = 0; i < surfaces.size(); ++i) {
     const std::size_t bytes = surfaces[i]->size();
+    if (static_cast<std::int64_t>(bytes) < profile_.minimum_surface)
+      return inference_error(str("minimum-surface: surface ", i, " has ", bytes, " bytes"));
     const std::string shortage =
         str("surface ", i, " has ", bytes, " bytes, ", symbols[i].name, " needs ", bytes_needed(symbols[i]));
     if (bytes < bytes_needed(symbols[i]))
       return profile_.has("small-surface-code-42") ? small_surface(shortage) : inference_error(shortage);
-    if (static_cast<std::int64_t>(bytes) < profile_.minimum_surface)
-      return inference_error(str("minimum-surface: surface ", i, " has ", bytes, " bytes"));
     if (profile_.has("surfaces-128-m5") && bytes % 128 != 0)
       return inference_error(str("surfaces-128-m5: surface ", i, " has ", bytes, " bytes"));
   }

@@ -20,6 +20,8 @@ struct FrameworkLibrary {
   decltype(&orion_sim_release_hanging) release_hanging;
   decltype(&orion_sim_counters) counters;
   decltype(&orion_sim_restart) restart;
+  decltype(&orion_sim_text_as_string) text_as_string;
+  decltype(&orion_sim_no_weights) no_weights;
 };
 
 inline const FrameworkLibrary& framework_library() {
@@ -40,6 +42,8 @@ inline const FrameworkLibrary& framework_library() {
     find(found.release_hanging, "orion_sim_release_hanging");
     find(found.counters, "orion_sim_counters");
     find(found.restart, "orion_sim_restart");
+    find(found.text_as_string, "orion_sim_text_as_string");
+    find(found.no_weights, "orion_sim_no_weights");
     return found;
   }();
   return library;

@@ -2,42 +2,21 @@
 #include "ane/legal_program.h"
 #include "orion/error.h"
 #include "orion/mil.h"
-#include "orion/op.h"
 #include "orion/ops.h"
-#include "orion/sampler.h"
+#include "random_data.h"
 
 #include <doctest/doctest.h>
 
-#include <cmath>
 #include <functional>
 #include <string>
 
 using namespace orion;
 using namespace orion::ane;
+using namespace orion::test;
 
 namespace {
 
 using Build = std::function<void(Graph&)>;
-
-Tensor random_tensor(const TensorType& type, Random& random, double scale = 1.0) {
-  const Tensor tensor({DType::fp32, type.shape});
-  for (float& value : tensor.as<float>()) value = static_cast<float>((random.uniform() * 2 - 1) * scale);
-  return convert(tensor, type.dtype);
-}
-
-struct Data {
-  TensorMap inputs, weights;
-};
-
-Data data_for(const Graph& graph, double scale) {
-  Random random(5);
-  Data data;
-  for (const Node& node : graph.nodes()) {
-    if (node.is("input")) data.inputs.emplace(node.name, random_tensor(node.type, random, scale));
-    if (node.is("weight")) data.weights.emplace(node.name, random_tensor(node.type, random));
-  }
-  return data;
-}
 
 TensorMap run_legal(const LegalProgram& program, const Graph& original, const Data& data) {
   TensorMap ports;
@@ -51,18 +30,6 @@ TensorMap run_legal(const LegalProgram& program, const Graph& original, const Da
     outputs.emplace(output.name, Tensor(original.node(output.node).type));
   for (const PortUse& use : program.outputs) read_port(use, results.at(use.name), outputs.at(use.source));
   return outputs;
-}
-
-// The largest difference, beside the largest value.
-double relative_error(const Tensor& got, const Tensor& wanted) {
-  double error = 0.0;
-  double size = 1e-3;
-  for (std::int64_t i = 0; i < wanted.shape().size(); ++i) {
-    error = std::max(error, std::abs(got.at(i) - wanted.at(i)));
-    size = std::max(size, std::abs(wanted.at(i)));
-    if (!std::isfinite(got.at(i))) return INFINITY;
-  }
-  return error / size;
 }
 
 Graph built(const Build& build) {
@@ -253,7 +220,7 @@ TEST_CASE("limits that only a measured profile has") {
     g.output("d", ops::pow(x, g.scalar(DType::fp32, 2.0)));
     g.output("e", g.add("identity", {ops::relu(x)}));
   });
-  const Data data = data_for(graph, 1.0);
+  const Data data = data_for(graph);
   const LegalProgram program = legalize_program(graph, profile);
   CHECK(violations(program.graph, profile).empty());
   const TensorMap wanted = evaluate(graph, data.inputs, data.weights);
@@ -328,7 +295,7 @@ TEST_CASE("weights say where they come from") {
   CHECK(program.weights[1].name == "w#1");
   CHECK(program.weights[1].type == TensorType{DType::fp16, {8, 24, 1, 1}});
   CHECK(program.weights[2].name == "v");
-  const Data data = data_for(graph, 1.0);
+  const Data data = data_for(graph);
   const Tensor w1 = legal_weight(program.weights[1], data.weights.at("w"));
   CHECK(w1.at(3 * 24 + 5) == doctest::Approx(data.weights.at("w").at(5 * 12 + 4 + 3)).epsilon(1e-3));
   TensorMap wrong = data.weights;

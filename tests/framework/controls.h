@@ -30,3 +30,8 @@ ORION_SIM_EXPORT void orion_sim_release_hanging();
 /// Of the simulator behind the framework: it is the library's own, not the process's.
 ORION_SIM_EXPORT void orion_sim_counters(const char* profile, orion::sim::Counters* counters);
 ORION_SIM_EXPORT void orion_sim_restart(const char* profile);
+
+/// What the framework raises for a descriptor made as C++ cannot make one, "name: reason": its text an
+/// NSString, or its weights nil. Empty if it takes it.
+ORION_SIM_EXPORT const char* orion_sim_text_as_string();
+ORION_SIM_EXPORT const char* orion_sim_no_weights();

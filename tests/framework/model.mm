@@ -83,6 +83,7 @@ using namespace orion::framework;
   if (!proceed("descriptor")) return nil;
   if (weights == nil || plist != nil)
     [NSException raise:NSInvalidArgumentException format:@"a dictionary of weights and no plist, please"];
+  static_cast<void>([text bytes]);  // it is hashed: an NSString has no such method
   _ANEInMemoryModelDescriptor* descriptor = [[[self alloc] init] autorelease];
   descriptor->text_ = [text copy];
   descriptor->weights_ = [weights copy];
