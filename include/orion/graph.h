@@ -6,6 +6,7 @@
 #include <deque>
 #include <map>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -112,8 +113,9 @@ class Graph {
   std::unordered_map<std::string, int> next_suffix_;
 };
 
-/// One line per node: `%3 relu: fp16 (1, 128, 1, 32) = relu(x=%2)`.
-std::string to_text(const Graph& graph);
+/// One line per node: `%3 relu: fp16 (1, 128, 1, 32) = relu(x=%2)`, with `  # note` after it where `notes`,
+/// by node, has one.
+std::string to_text(const Graph& graph, std::span<const std::string> notes = {});
 
 /// Re-derives every node's type and checks names, order and interface; Error naming the first fault.
 void verify(const Graph& graph);

@@ -9,12 +9,17 @@ namespace orion::ane {
 
 /// A weight of the legal graph as a form of a weight of the original one.
 struct WeightUse {
+  /// What becomes of the result's rows: nothing, or each is divided by a power of two that is a weight of its
+  /// own.
+  enum class Rows : std::uint8_t { as_given, divided, powers };
+
   std::string name;    // in the legal graph
   std::string source;  // in the original graph
   /// reshape, transpose and slice_by_index nodes, applied to the source one after the other.
   std::vector<Node> steps;
   TensorType type;         // of the result
   TensorType source_type;  // of the original graph's weight
+  Rows rows = Rows::as_given;
 };
 
 /// An input or output of the legal graph as (a part of) one of the original graph.
@@ -63,5 +68,9 @@ struct SramEstimate {
 };
 /// Weights count while the node that uses them runs; reshapes cost nothing.
 SramEstimate sram_estimate(const Graph& graph);
+/// "0.25", for people.
+std::string mebibytes(std::int64_t bytes);
+/// The graph's text, each operation with what is held while it runs: "# 0.25 MiB".
+std::string annotated(const Graph& graph, const SramEstimate& estimate);
 
 }  // namespace orion::ane

@@ -24,9 +24,12 @@ LegalProgram legalize_program(const Graph& graph, const Profile& profile) {
   std::vector<SplitOutput> splits;
   current = optimize(split_channels(current, profile, splits));
   current = optimize(replace_rejected_ops(current, profile));
+  // When no new product can appear any more.
+  current = optimize(split_products(current, profile));
   LegalProgram program;
   current = own_results(optimize(legal_ports(current, profile, splits, program)));
   current = fold_weight_views(current, program.weights);
+  current = scale_rows(current, profile, program.weights);
   program.graph = order_for_sram(current, profile.sram_bytes);
   restore_source_types(graph, program);
   verify_ane(program.graph, profile);

@@ -2,7 +2,6 @@
 #include "ane/legalize_passes.h"
 #include "ir/rewrite.h"
 #include "ops/rules.h"
-#include "ops/slice.h"
 #include "orion/ops.h"
 
 #include <algorithm>
@@ -17,7 +16,6 @@ using Ints = std::vector<std::int64_t>;
 // Below every score, and finite when another score is added.
 constexpr double least_score = -3e4;
 constexpr std::int64_t longest_softmax = 2048;
-constexpr std::int64_t longest_contraction = 8192;
 
 // -- roots and powers -----------------------------------------------------------------------------
 
@@ -161,47 +159,16 @@ Value replace_concat(const RewriteCall& call) {
   return reshaped(sum, call.node.type.shape);
 }
 
-// -- long sums of products ------------------------------------------------------------------------
-
-Value channels(Value x, int axis, std::int64_t begin, std::int64_t count) {
-  Slice slice;
-  for (const std::int64_t size : x.shape()) slice.push_back({.count = size});
-  slice[static_cast<std::size_t>(axis)] = {.begin = begin, .count = count};
-  return take(x, slice);
-}
-
-bool is_pointwise(const RewriteCall& call) {
-  const Shape& kernel = call.in[1].shape();
-  const auto is_one = [](std::int64_t stride) { return stride == 1; };
-  return kernel.size() == kernel[0] * kernel[1] && call.node.integer("groups") == 1 &&
-         call.node.text("pad_type") == "valid" && std::ranges::all_of(call.node.list("strides"), is_one);
-}
+// -- products with what is known at run time only ------------------------------------------------
 
 // conv with a kernel (O, C, 1, 1) that is known at run time only: kernel (O, C) @ x (N, C, positions)
 Value conv_as_matmul(const RewriteCall& call) {
-  if (is_known(call.graph, call.in[1].id) || !is_pointwise(call)) return {};
+  if (is_known(call.graph, call.in[1].id) || !is_pointwise(call.node, call.in[1].shape())) return {};
   const Shape x = call.in[0].shape();
   const Shape kernel = call.in[1].shape();
   const Value columns = reshaped(call.in[0], {x[0], x[1], x.size() / x[0] / x[1]});
   const Value y = ops::matmul(reshaped(call.in[1], {1, kernel[0], kernel[1]}), columns);
   return reshaped(y, call.node.type.shape);
-}
-
-// conv over many channels is the sum of conv over equal shares of them.
-Value split_contraction(const RewriteCall& call) {
-  const std::int64_t total = call.in[1].shape()[1];
-  if (total <= longest_contraction || !is_pointwise(call)) return {};
-  const std::int64_t shares = (total + longest_contraction - 1) / longest_contraction;
-  const std::int64_t share = (total + shares - 1) / shares;
-  Value sum;
-  for (std::int64_t begin = 0; begin < total; begin += share) {
-    const std::int64_t count = std::min(share, total - begin);
-    const Value x = channels(call.in[0], 1, begin, count);
-    const Value kernel = channels(call.in[1], 1, begin, count);
-    const Value part = call.graph.add(*call.node.op, {x.id, kernel.id, absent}, call.node.attrs);
-    sum = sum ? ops::add(sum, part) : part;
-  }
-  return sum;
 }
 
 Value replaced(const RewriteCall& call, const Profile& profile) {
@@ -215,9 +182,7 @@ Value replaced(const RewriteCall& call, const Profile& profile) {
   if (rejected("sqrt", "sqrt-wrong-m1")) return replace_sqrt(call);
   if (rejected("sigmoid", "sigmoid-table")) return replace_sigmoid(call);
   if (rejected("concat", "concat-rejected")) return replace_concat(call);
-  if (rejected("conv", "conv-weight-constant"))
-    if (const Value product = conv_as_matmul(call)) return product;
-  if (rejected("conv", "contraction-length")) return split_contraction(call);
+  if (rejected("conv", "conv-weight-constant")) return conv_as_matmul(call);
   if (rejected("mul", "mul-batch-broadcast"))
     if (const Value product = mul_over_batch(call)) return product;
   if (rejected("identity", "identity-rejected")) return call.in[0];
@@ -226,6 +191,10 @@ Value replaced(const RewriteCall& call, const Profile& profile) {
 
 }  // namespace
 
+//   %1 = rsqrt(x=%0, epsilon=1e-05)
+// becomes, in two rounds where pow is rejected too,
+//   %1 = add(x=%0, y=1e-05)
+//   %2 = exp(x=mul(x=-0.5, y=log(x=%1)))
 Graph replace_rejected_ops(const Graph& graph, const Profile& profile) {
   // A replacement may need replacing: rsqrt gives pow.
   bool changed = true;

@@ -17,6 +17,11 @@ Graph to_half(const Graph& graph);
 Graph products_as_convolutions(const Graph& graph);
 /// Single ops that the profile rejects as others that it takes.
 Graph replace_rejected_ops(const Graph& graph, const Profile& profile);
+/// Products as sums over shares of their channels: those that are longer than the profile's engine adds up
+/// well, and those with more weights than fit its memory, as far as it takes more weights.
+Graph split_products(const Graph& graph, const Profile& profile);
+/// How many more tensors a program with legal weights may read from its weight file.
+std::int64_t free_slots(const Graph& graph, const Profile& profile);
 /// Nodes in the order that needs the least memory at once, if the given one needs more than `bytes`.
 Graph order_for_sram(const Graph& graph, std::int64_t bytes);
 
@@ -35,6 +40,10 @@ Graph split_channels(const Graph& graph, const Profile& profile, std::vector<Spl
 
 /// Views of weights as weights of their own.
 Graph fold_weight_views(const Graph& graph, std::vector<WeightUse>& uses);
+/// Weights of products with rows of at least ordinary size, where the profile's engine drops small products.
+Graph scale_rows(const Graph& graph, const Profile& profile, std::vector<WeightUse>& uses);
+/// The kernel with its rows divided, or what they are divided by, (1, rows, 1, 1).
+Tensor with_rows(const Tensor& kernel, WeightUse::Rows rows);
 /// Inputs and outputs as (1, C, H, W), wide enough and in order.
 Graph legal_ports(const Graph& graph, const Profile& profile, std::span<const SplitOutput> splits,
                   LegalProgram& program);
@@ -55,6 +64,8 @@ Graph rebuild(const Graph& graph, const RebuildRule& rule);
 Value wide_sum(Value x, const std::vector<std::int64_t>& axes);
 /// The mean over `axes` (kept with size 1) of elements within [-1, 1], accumulated wide.
 Value bounded_mean(Value x, const std::vector<std::int64_t>& axes);
+/// Whether a convolution mixes channels and nothing else.
+bool is_pointwise(const Node& conv, const Shape& kernel);
 /// Whether a value is known when the program is compiled: a const, a weight, or a view of one.
 bool is_known(const Graph& graph, NodeId id);
 

@@ -7,6 +7,7 @@
 #include "orion/ops.h"
 
 #include <algorithm>
+#include <bit>
 #include <numeric>
 
 namespace orion::ane {
@@ -89,13 +90,37 @@ Value summed_first(Value x, const Ints& axes) {
   return std::ranges::is_sorted(moved) ? x : ops::transpose(x, perm);
 }
 
-Value ones(Graph& graph, DType dtype, const Shape& shape) {
-  const Tensor filled({DType::fp32, shape});
-  std::ranges::fill(filled.as<float>(), 1.0F);
-  return graph.constant(convert(filled, dtype), "ones");
+// The power of two by which `count` products of numbers within [-1, 1] may be multiplied: their sum stays
+// below 2^15, and small ones are not lost.
+double sum_scale(std::int64_t count) {
+  constexpr auto most = static_cast<std::uint64_t>(1) << 14U;
+  return static_cast<double>(
+      std::max<std::uint64_t>(1, std::bit_floor(most / static_cast<std::uint64_t>(count))));
+}
+
+Value filled(Graph& graph, DType dtype, const Shape& shape, double value) {
+  const Tensor tensor({DType::fp32, shape});
+  std::ranges::fill(tensor.as<float>(), static_cast<float>(value));
+  return graph.constant(convert(tensor, dtype), "ones");
+}
+
+// The engine sums narrow and multiplies matrices wide, so the sum is a product with ones.
+Value scaled_sum(Value x, const Ints& axes, double factor) {
+  const Shape kept = with_ones(x.shape(), axes);
+  const std::int64_t rows = kept.size();
+  const std::int64_t count = x.shape().size() / rows;
+  const Value columns = reshaped(summed_first(x, axes), {1, count, 1, rows});
+  const Value factors = filled(x.owner(), x.dtype(), {1, count, 1, 1}, factor);
+  return reshaped(ops::conv(columns, factors), kept);
 }
 
 }  // namespace
+
+bool is_pointwise(const Node& conv, const Shape& kernel) {
+  const auto is_one = [](std::int64_t stride) { return stride == 1; };
+  return kernel.size() == kernel[0] * kernel[1] && conv.integer("groups") == 1 &&
+         conv.text("pad_type") == "valid" && std::ranges::all_of(conv.list("strides"), is_one);
+}
 
 bool is_known(const Graph& graph, NodeId id) {
   const Node& node = graph.node(id);
@@ -104,19 +129,14 @@ bool is_known(const Graph& graph, NodeId id) {
   return is_view && is_known(graph, node.inputs[0]);
 }
 
-// The engine sums narrow and multiplies matrices wide, so the sum is a product with ones.
 Value wide_sum(Value x, const Ints& axes) {
-  const Shape kept = with_ones(x.shape(), axes);
-  const std::int64_t rows = kept.size();
-  const std::int64_t count = x.shape().size() / rows;
-  const Value columns = reshaped(summed_first(x, axes), {1, count, 1, rows});
-  return reshaped(ops::conv(columns, ones(x.owner(), x.dtype(), {1, count, 1, 1})), kept);
+  return scaled_sum(x, axes, 1.0);
 }
 
 Value bounded_mean(Value x, const Ints& axes) {
-  const Value sum = wide_sum(x, axes);
-  const auto count = static_cast<double>(x.shape().size() / sum.shape().size());
-  return ops::mul(sum, scalar_like(x, 1.0 / count));
+  const std::int64_t count = x.shape().size() / with_ones(x.shape(), axes).size();
+  const double scale = sum_scale(count);
+  return ops::mul(scaled_sum(x, axes, scale), scalar_like(x, 1.0 / scale / static_cast<double>(count)));
 }
 
 //   %1 (1, 32, 96) = matmul(x=%0, y=%w)                w (64, 96)

@@ -80,7 +80,11 @@ class Forms {
     const auto found = std::ranges::find_if(uses_, same);
     const auto index = static_cast<std::size_t>(found - uses_.begin());
     if (found == uses_.end())
-      uses_.push_back({"", chain.source->name, chain.steps, type, chain.source->type});
+      uses_.push_back({.name = "",
+                       .source = chain.source->name,
+                       .steps = chain.steps,
+                       .type = type,
+                       .source_type = chain.source->type});
     return index;
   }
 
@@ -165,7 +169,7 @@ Tensor legal_weight(const WeightUse& use, const Tensor& source) {
          " is needed");
   Tensor value = narrowed(source, use.type.dtype, use.source, half_is_all);
   for (const Node& step : use.steps) value = stepped(step, value);
-  return value;
+  return with_rows(value, use.rows);
 }
 
 TensorMap legal_weights(const LegalProgram& program, const TensorMap& sources) {

@@ -5,7 +5,6 @@
 #include "orion/error.h"
 
 #include <algorithm>
-#include <iomanip>
 
 namespace orion::ane {
 namespace {
@@ -162,15 +161,11 @@ void AneProgram::refresh(std::span<const std::string> changed) {
 }
 
 std::string AneProgram::describe() const {
-  std::ostringstream out;
-  out << to_text(legal_.graph);
-  constexpr double mebi = 1024.0 * 1024.0;
   const SramEstimate sram = sram_estimate(legal_.graph);
-  out << std::fixed << std::setprecision(2) << legal_.weights.size() << " weights, working set "
-      << static_cast<double>(sram.peak) / mebi << " MiB at "
-      << (sram.at == absent ? "none" : legal_.graph.node(sram.at).name) << ", updates by "
-      << update_name(update_) << '\n';
-  return out.str();
+  return str(annotated(legal_.graph, sram), legal_.weights.size(), " weights, working set ",
+             mebibytes(sram.peak), " MiB of ", mebibytes(runtime_->profile().sram_bytes), " at ",
+             sram.at == absent ? "none" : legal_.graph.node(sram.at).name, ", updates by ",
+             update_name(update_), '\n');
 }
 
 const AneProgram::Memory& AneProgram::memory(std::string_view port) const {

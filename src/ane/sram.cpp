@@ -4,6 +4,8 @@
 #include "orion/op.h"
 
 #include <algorithm>
+#include <iomanip>
+#include <sstream>
 
 namespace orion::ane {
 namespace {
@@ -90,6 +92,24 @@ SramEstimate sram_estimate(const Graph& graph) {
     for (const NodeId ended : ending[i]) held -= bytes_of(graph.node(ended));
   }
   return estimate;
+}
+
+std::string mebibytes(std::int64_t bytes) {
+  std::ostringstream out;
+  out << std::fixed << std::setprecision(2) << static_cast<double>(bytes) / (1024.0 * 1024.0);
+  return out.str();
+}
+
+//   %2 relu: fp16 (1, 64, 1, 64) = relu(x=%1)
+// is printed as
+//   %2 relu: fp16 (1, 64, 1, 64) = relu(x=%1)  # 0.02 MiB
+std::string annotated(const Graph& graph, const SramEstimate& estimate) {
+  std::vector<std::string> notes;
+  for (NodeId id = 0; id < graph.size(); ++id) {
+    const std::int64_t bytes = estimate.bytes[static_cast<std::size_t>(id)];
+    notes.push_back(graph.node(id).op->is_source() ? "" : mebibytes(bytes) + " MiB");
+  }
+  return to_text(graph, notes);
 }
 
 //   %2 = exp(x=%0)      large, needed last

@@ -54,14 +54,15 @@ void print_call(std::ostream& out, const Node& node) {
 
 }  // namespace
 
-std::string to_text(const Graph& graph) {
+std::string to_text(const Graph& graph, std::span<const std::string> notes) {
   std::ostringstream out;
   out << "graph " << graph.name() << '\n';
   for (NodeId id = 0; id < graph.size(); ++id) {
     const Node& node = graph.node(id);
     out << "  %" << id << ' ' << node.name << ": " << node.type << " = " << node.op->name << '(';
     print_call(out, node);
-    out << ")\n";
+    const auto i = static_cast<std::size_t>(id);
+    out << ')' << (i < notes.size() && !notes[i].empty() ? "  # " + notes[i] : "") << '\n';
   }
   for (const Output& output : graph.outputs()) out << "  -> " << output.name << " = %" << output.node << '\n';
   return out.str();

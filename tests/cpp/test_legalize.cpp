@@ -289,7 +289,7 @@ TEST_CASE("weights say where they come from") {
     g.output("z", ops::matmul(x, ops::slice_by_index(w, {0, 4}, {24, 12})));
     g.output("v", ops::matmul(x, g.weight("v", {DType::fp32, {12, 24}}), false, true));
   });
-  const LegalProgram program = legalize_program(graph, find_profile("strict"));
+  const LegalProgram program = legalize_program(graph, find_profile("paper-m4-macos15"));
   REQUIRE(program.weights.size() == 3);
   CHECK(program.weights[0].name == "w#0");
   CHECK(program.weights[1].name == "w#1");
