@@ -17,6 +17,7 @@ void restore_source_types(const Graph& original, LegalProgram& program) {
 }  // namespace
 
 LegalProgram legalize_program(const Graph& graph, const Profile& profile) {
+  check_port_types(graph, profile);
   // Composites first, in the original's precision: their small numbers are rounded once.
   Graph current = to_half(expand_for_engine(drop_broadcasts(optimize(graph))));
   // Transposes that products bring along cancel before ops are counted and replaced.

@@ -27,10 +27,12 @@ Value row_size(Value x, const Ints& axes, double epsilon) {
 }
 
 // x / sqrt(mean(x^2) + epsilon). With m the row's size, u = x / m lies in [-1, 1] and mean(u^2) +
-// epsilon / m^2 in (0, 2]: no square overflows, and rows of zeros give zeros.
-Value normalised(Value x, const Ints& axes, double epsilon) {
+// epsilon / m^2 in (0, 2]: no square overflows, and rows of zeros give zeros. Of a centred x, u is centred
+// again: where the mean was large beside what is left, its rounding shows.
+Value normalised(Value x, const Ints& axes, double epsilon, bool is_centred) {
   const Value m = row_size(x, axes, epsilon);
-  const Value u = ops::real_div(x, m);
+  Value u = ops::real_div(x, m);
+  if (is_centred) u = ops::sub(u, bounded_mean(u, axes));
   const Value least = ops::square(ops::real_div(scalar_like(x, std::sqrt(epsilon)), m));
   const Value mean_square = ops::add(bounded_mean(ops::square(u), axes), least);
   return ops::mul(u, ops::rsqrt(mean_square, 0.0));
@@ -54,7 +56,7 @@ Value expand_norm(const RewriteCall& call) {
   const double epsilon = call.node.number("epsilon");
   const bool centre = call.node.is("layer_norm");
   const Value x = centre ? centred(call.in[0], axes, epsilon) : call.in[0];
-  Value y = normalised(x, axes, epsilon);
+  Value y = normalised(x, axes, epsilon, centre);
   if (call.in[1]) y = ops::mul(y, as_row(call.in[1], x.shape(), axes));
   return centre && call.in[2] ? ops::add(y, as_row(call.in[2], x.shape(), axes)) : y;
 }

@@ -141,6 +141,9 @@ Shape with_inner_one(const Shape& shape, std::size_t axis) {
 // concat((a, b)) = pad(a, after) + pad(b, before). Interleaved, the parts meet along an axis of their own.
 Value replace_concat(const RewriteCall& call) {
   const bool interleave = call.node.flag("interleave");
+  if (interleave && call.node.type.shape.rank() == Shape::max_rank)
+    fail("rank-five: interleaving '", call.node.name, "' of ", call.node.type,
+         " needs one axis more than the engine has");
   auto axis = static_cast<std::size_t>(call.node.integer("axis"));
   std::vector<Value> parts = call.in;
   if (interleave) {

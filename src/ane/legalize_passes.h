@@ -7,6 +7,8 @@
 
 namespace orion::ane {
 
+/// Error for an input or output whose type the profile refuses.
+void check_port_types(const Graph& graph, const Profile& profile);
 /// Broadcasts dropped where the op that follows stretches its operands itself.
 Graph drop_broadcasts(const Graph& graph);
 /// Composites in the form that stays in fp16's range and needs no more than the engine has.

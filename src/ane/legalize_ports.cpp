@@ -24,8 +24,20 @@ Shape four_axes(const Shape& shape) {
   return {1, shape.size() / shape.back(), 1, shape.back()};
 }
 
+// Hardware that packs rows and hardware that pads them agree on rows that need no padding.
+std::int64_t width_step(const Profile& profile, const TensorType& type) {
+  const bool either = profile.has("surfaces-packed") && profile.has("rows-padded");
+  return either ? profile.row_alignment / static_cast<std::int64_t>(dtype_size(type.dtype)) : 1;
+}
+
 void widen(std::vector<PortUse>& ports, const Profile& profile) {
-  for (PortUse& port : ports) port.type.shape.set(3, std::max(port.type.shape[3], profile.minimum_width));
+  for (PortUse& port : ports) {
+    const std::int64_t least = profile.has("minimum-width")
+                                   ? std::max(port.type.shape[3], profile.minimum_width)
+                                   : port.type.shape[3];
+    const std::int64_t step = width_step(profile, port.type);
+    port.type.shape.set(3, (least + step - 1) / step * step);
+  }
 }
 
 // Channels are added until all ports have as many elements as the largest, rounded up to whole channels of
@@ -59,9 +71,26 @@ void make_uniform(std::vector<PortUse>& ports) {
   }
 }
 
+// Only floats can be padded.
+void check_padding(const std::vector<PortUse>& ports, const Profile& profile) {
+  for (const PortUse& port : ports)
+    if (!is_float(port.type.dtype) && port.shape != port.type.shape)
+      fail("minimum-width (", profile.name, "): '", port.source, "' is ", port.source_type,
+           ", which the engine wants as ", port.type,
+           " and can pad floats only; give floats and cast inside");
+}
+
+void check_float(std::string_view name, const TensorType& type, const Profile& profile) {
+  if (!is_float(type.dtype))
+    fail("port-types (", profile.name, "): '", name, "' is ", type,
+         ", the engine's inputs and outputs are floats; give floats and cast inside, or compute it on the "
+         "host");
+}
+
 void shape_ports(std::vector<PortUse>& ports, const Profile& profile, std::string_view uniform) {
-  if (profile.has("minimum-width")) widen(ports, profile);
+  widen(ports, profile);
   if (profile.has(uniform)) make_uniform(ports);
+  check_padding(ports, profile);
   std::ranges::sort(ports, {}, &PortUse::name);
 }
 
@@ -158,6 +187,13 @@ class PortRewrite {
 };
 
 }  // namespace
+
+void check_port_types(const Graph& graph, const Profile& profile) {
+  if (!profile.has("port-types")) return;
+  for (const NodeId id : graph.inputs()) check_float(graph.node(id).name, graph.node(id).type, profile);
+  for (const Output& output : graph.outputs())
+    check_float(output.name, graph.node(output.node).type, profile);
+}
 
 //   %0 x: fp16 (8, 3) = input()
 //   %1 = relu(x=%0)

@@ -53,11 +53,13 @@ void refuse_rest(std::string_view full, const Name& name) {
   if (!name.options.empty()) fail("device '", full, "': no option '", name.options.begin()->first, "'");
 }
 
+// Programs are made for the simulated hardware, or for the profile named: "sim:macos26,profile=strict".
 std::unique_ptr<Device> open_simulated(std::string_view full, Name name) {
   const ane::Update update = ane::update_from_name(take(name, "update", "auto"));
+  const ane::Profile& hardware = ane::find_profile(name.argument.empty() ? "strict" : name.argument);
+  const ane::Profile& profile = ane::find_profile(take(name, "profile", hardware.name));
   refuse_rest(full, name);
-  const ane::Profile& profile = ane::find_profile(name.argument.empty() ? "strict" : name.argument);
-  return std::make_unique<ane::AneDevice>(std::string(full), sim::open_simulator(profile), profile, update);
+  return std::make_unique<ane::AneDevice>(std::string(full), sim::open_simulator(hardware), profile, update);
 }
 
 std::unique_ptr<Device> open_real(std::string_view full, Name name) {

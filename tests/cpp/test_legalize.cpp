@@ -327,7 +327,7 @@ TEST_CASE("what no rewrite makes legal is refused by its limit") {
            const Value ids = g.input("ids", {DType::int32, {1, 4, 1, 32}});
            g.output("y", ops::add(ids, ids));
          }),
-         "port-types (strict): input 'ids'");
+         "port-types (strict): 'ids' is int32 (1, 4, 1, 32)");
 }
 
 TEST_CASE("the working set counts what is held, and order matters") {
