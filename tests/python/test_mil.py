@@ -286,7 +286,10 @@ def test_program_directory(tmp_path: Path) -> None:
         ({}, "weight 'w' is not given: fp16 [(]2,[)] is needed"),
         ({"w": np.zeros(3, np.float16)}, "weight 'w' is fp16 [(]3,[)], fp16 [(]2,[)] is needed"),
         ({"w": np.zeros(2, np.int32)}, "weight 'w' is int32"),
-        ({"w": np.array([0, 1e6], np.float32)}, "weight 'w': element 1 is 1e[+]06, beyond fp16's range"),
+        (
+            {"w": np.array([0, 1e6], np.float32)},
+            "weight 'w': element 1 is 1e[+]06, beyond fp16's range",
+        ),
     ],
 )
 def test_weights_that_do_not_fit(tmp_path: Path, weights: dict[str, Any], message: str) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import orion_ane as orion
 import pytest
+from engines import HARDWARE, tireless
 from numpy.typing import NDArray
 from op_cases import CASES, Case
 from orion_ane import _core
@@ -19,18 +20,11 @@ from test_ops import build, label
 
 Array = NDArray[Any]
 
-HARDWARE = [profile["name"] for profile in _core.profiles()]
 LIMITS = {row["id"] for row in _core.limits()}
 LARGEST_SAFE = 3e4  # beyond, products overflow on engines: what they then give is no question here
 
 
-def _tireless(name: str) -> str:
-    """The profile's hardware, but with a compiler that never tires of one process."""
-    profile = next(dict(p) for p in _core.profiles() if p["name"] == name)
-    return _core.add_profile(profile | {"name": f"tireless-{name}", "compile_budget": 10**6})
-
-
-DEVICES = [f"sim:{_tireless(name)},profile=tireless-strict" for name in reversed(HARDWARE)]
+DEVICES = [f"sim:{tireless(name)},profile=tireless-strict" for name in reversed(HARDWARE)]
 
 
 def is_ordinary(array: Array) -> bool:
