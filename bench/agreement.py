@@ -22,8 +22,8 @@ Array = NDArray[np.float32]
 PROMPT = 3
 STEPS = 64
 
-# Standard deviations of matrices and of the embedding, which is the head too. GPT-2 starts with init;
-# an embedding of 0.14, as it is when trained, gives logits with a range of tens.
+# Standard deviations of matrices and of the embedding, which is the head too. GPT-2 starts with
+# init; an embedding of 0.14, as it is when trained, gives logits with a range of tens.
 WEIGHTS = {"init": (0.02, 0.02), "wide": (0.05, 0.05), "peaked": (0.05, 0.14)}
 
 
