@@ -3,7 +3,11 @@
 #include "orion/error.h"
 
 #include <algorithm>
+#include <chrono>
+#include <cstdlib>
 #include <iomanip>
+#include <iostream>
+#include <numeric>
 
 namespace orion::cpu {
 namespace {
@@ -11,6 +15,12 @@ namespace {
 Tensor bytes(std::size_t count) {
   const auto rounded = static_cast<std::int64_t>((count + 63) / 64 * 64);
   return Tensor(TensorType{DType::boolean, {std::max<std::int64_t>(rounded, 64)}});
+}
+
+// ORION_PROFILE=1: every program says on standard error how long its steps took, when it ends.
+bool is_profiled() {
+  const char* text = std::getenv("ORION_PROFILE");
+  return text != nullptr && *text != '\0' && std::string_view(text) != "0";
 }
 
 }  // namespace
@@ -27,6 +37,11 @@ CpuProgram::CpuProgram(std::unique_ptr<Plan> plan, ThreadPool& pool)
     output_ports_.push_back(static_cast<std::size_t>(state - ports_.begin()));
     if (state == ports_.end()) ports_.push_back({port, {}, {}});
   }
+  if (is_profiled()) seconds_.resize(plan_->steps.size(), 0.0);
+}
+
+CpuProgram::~CpuProgram() {
+  if (runs_ > 0) std::cerr << describe();
 }
 
 Tensor CpuProgram::buffer(std::string_view port) const {
@@ -47,7 +62,17 @@ void CpuProgram::bind(std::string_view port, Tensor memory) {
 void CpuProgram::run() {
   if (!resolved_) resolve();
   const Run context{addresses_.data(), pool_, {scratch_.data(), scratch_.bytes()}};
+  if (!seconds_.empty()) return run_timed(context);
   for (const Step& step : plan_->steps) step.run(context);
+}
+
+void CpuProgram::run_timed(const Run& context) {
+  ++runs_;
+  for (std::size_t i = 0; i < seconds_.size(); ++i) {
+    const auto start = std::chrono::steady_clock::now();
+    plan_->steps[i].run(context);
+    seconds_[i] += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  }
 }
 
 void CpuProgram::resolve() {
@@ -74,9 +99,16 @@ void CpuProgram::resolve() {
 
 std::string CpuProgram::describe() const {
   std::ostringstream out;
-  for (const Step& step : plan_->steps) out << step.label << '\n';
   constexpr double mebi = 1024.0 * 1024.0;
-  out << std::fixed << std::setprecision(2) << plan_->steps.size() << " steps on " << pool_.size()
+  out << std::fixed << std::setprecision(2);
+  for (std::size_t i = 0; i < plan_->steps.size(); ++i) {
+    if (runs_ > 0) out << std::setw(10) << seconds_[i] * 1e3 << " ms  ";
+    out << plan_->steps[i].label << '\n';
+  }
+  if (runs_ > 0)
+    out << std::setw(10) << std::reduce(seconds_.begin(), seconds_.end()) * 1e3 << " ms in " << runs_
+        << " runs; ";
+  out << plan_->steps.size() << " steps on " << pool_.size()
       << " threads, arena " << static_cast<double>(plan_->arena_bytes) / mebi << " MiB, scratch "
       << static_cast<double>(plan_->scratch_bytes) / mebi << " MiB, weights "
       << static_cast<double>(plan_->weights->bytes()) / mebi << " MiB\n";

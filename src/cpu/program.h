@@ -8,6 +8,9 @@ namespace orion::cpu {
 class CpuProgram final : public Program {
  public:
   CpuProgram(std::unique_ptr<Plan> plan, ThreadPool& pool);
+  ~CpuProgram() override;
+  CpuProgram(const CpuProgram&) = delete;
+  CpuProgram& operator=(const CpuProgram&) = delete;
 
   const std::vector<Port>& inputs() const override { return plan_->inputs; }
   const std::vector<Port>& outputs() const override { return plan_->outputs; }
@@ -28,6 +31,7 @@ class CpuProgram final : public Program {
   Bound& bound(std::string_view port);
   const Bound& bound(std::string_view port) const;
   void resolve();
+  void run_timed(const Run& context);
 
   std::unique_ptr<Plan> plan_;
   ThreadPool& pool_;
@@ -37,6 +41,8 @@ class CpuProgram final : public Program {
   Tensor scratch_;
   std::vector<void*> addresses_;
   bool resolved_ = false;
+  std::vector<double> seconds_;  // of each step, all runs together; empty: not measured
+  std::int64_t runs_ = 0;
 };
 
 }  // namespace orion::cpu
