@@ -167,6 +167,11 @@ inline Value softmax(Value x, std::int64_t axis = -1) {
   return x.owner().add("softmax", {x}, {{"axis", axis}});
 }
 
+/// What comes back through softmax, y being its result: y * (dy - sum(y * dy)) along the axis.
+inline Value softmax_gradient(Value y, Value dy, std::int64_t axis = -1) {
+  return y.owner().add("softmax_gradient", {y, dy}, {{"axis", axis}});
+}
+
 /// Matrix product x @ y over the last two axes; leading axes broadcast.
 inline Value matmul(Value x, Value y, bool transpose_x = false, bool transpose_y = false) {
   return x.owner().add("matmul", {x, y}, {{"transpose_x", transpose_x}, {"transpose_y", transpose_y}});
@@ -263,6 +268,16 @@ inline Value gelu(Value x, const std::string& mode = "EXACT") {
   return x.owner().add("gelu", {x}, {{"mode", mode}});
 }
 
+/// What comes back through silu: dy times its derivative at x.
+inline Value silu_gradient(Value x, Value dy) {
+  return x.owner().add("silu_gradient", {x, dy});
+}
+
+/// What comes back through gelu of that mode: dy times its derivative at x.
+inline Value gelu_gradient(Value x, Value dy, const std::string& mode = "EXACT") {
+  return x.owner().add("gelu_gradient", {x, dy}, {{"mode", mode}});
+}
+
 /// (x - mean(x)) / sqrt(var(x) + epsilon) * gamma + beta over axes (all if none are given).
 inline Value layer_norm(Value x, const std::vector<std::int64_t>& axes, Value gamma = {}, Value beta = {},
                         double epsilon = 1e-05) {
@@ -273,6 +288,18 @@ inline Value layer_norm(Value x, const std::vector<std::int64_t>& axes, Value ga
 inline Value rms_norm(Value x, const std::vector<std::int64_t>& axes, Value gamma = {},
                       double epsilon = 1e-05) {
   return x.owner().add("rms_norm", {x, gamma}, {{"axes", axes}, {"epsilon", epsilon}});
+}
+
+/// What comes back through layer_norm: dy by its derivative at x.
+inline Value layer_norm_gradient(Value x, Value dy, const std::vector<std::int64_t>& axes, Value gamma = {},
+                                 double epsilon = 1e-05) {
+  return x.owner().add("layer_norm_gradient", {x, dy, gamma}, {{"axes", axes}, {"epsilon", epsilon}});
+}
+
+/// What comes back through rms_norm: dy by its derivative at x.
+inline Value rms_norm_gradient(Value x, Value dy, const std::vector<std::int64_t>& axes, Value gamma = {},
+                               double epsilon = 1e-05) {
+  return x.owner().add("rms_norm_gradient", {x, dy, gamma}, {{"axes", axes}, {"epsilon", epsilon}});
 }
 
 /// Rotary position embedding: each pair (x1, x2) of the last axis becomes (x1 cos - x2 sin, x2 cos + x1 sin).
@@ -295,6 +322,11 @@ inline Value cache_update(Value cache, Value update, Value position) {
 /// log(sum(exp(logits))) - logits[label] for each row.
 inline Value cross_entropy(Value logits, Value labels, std::int64_t ignore_index = -100) {
   return logits.owner().add("cross_entropy", {logits, labels}, {{"ignore_index", ignore_index}});
+}
+
+/// What comes back through cross_entropy: (softmax(logits) - one_hot(labels)) * dy for each row.
+inline Value cross_entropy_gradient(Value logits, Value labels, Value dy, std::int64_t ignore_index = -100) {
+  return logits.owner().add("cross_entropy_gradient", {logits, labels, dy}, {{"ignore_index", ignore_index}});
 }
 
 }  // namespace orion::ops

@@ -45,9 +45,10 @@ struct Stages {
 };
 
 /// What the outputs need runs forward, and what else the d_<input> need, backward. A stage reads the values
-/// of earlier ones as they are and computes none of them again; only reshapes and views of inputs and weights
-/// are repeated, since they cost next to nothing.
-Stages in_stages(const Differentiated& whole);
+/// of earlier ones as they are and computes none of them again, but for reshapes and views of inputs and weights,
+/// since they cost next to nothing, and what `repeat` names of the forward stage: time for the memory of its
+/// results.
+Stages in_stages(const Differentiated& whole, const std::function<bool(const Node&)>& repeat = {});
 
 /// Every weight as an input: its port and its name, in order of use.
 struct WeightPort {

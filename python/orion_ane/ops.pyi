@@ -18,15 +18,18 @@ __all__ = [
     "concat",
     "conv",
     "cross_entropy",
+    "cross_entropy_gradient",
     "equal",
     "erf",
     "exp",
     "gather",
     "gelu",
+    "gelu_gradient",
     "greater",
     "greater_equal",
     "identity",
     "layer_norm",
+    "layer_norm_gradient",
     "less",
     "less_equal",
     "log",
@@ -45,6 +48,7 @@ __all__ = [
     "relu",
     "reshape",
     "rms_norm",
+    "rms_norm_gradient",
     "rope",
     "rsqrt",
     "scaled_dot_product_attention",
@@ -52,9 +56,11 @@ __all__ = [
     "select",
     "sigmoid",
     "silu",
+    "silu_gradient",
     "slice_by_index",
     "slice_update",
     "softmax",
+    "softmax_gradient",
     "split",
     "sqrt",
     "square",
@@ -315,6 +321,15 @@ def softmax(
 ) -> Value:
     """exp(x) / sum(exp(x)) along an axis, computed as exp(x - max(x))."""
 
+def softmax_gradient(
+    y: Operand,
+    dy: Operand,
+    axis: int = -1,
+    *,
+    name: str = "",
+) -> Value:
+    """What comes back through softmax, y being its result: y * (dy - sum(y * dy)) along the axis."""
+
 def matmul(
     x: Operand,
     y: Operand,
@@ -447,6 +462,23 @@ def gelu(
 ) -> Value:
     """x times the probability that a normal variable is below x."""
 
+def silu_gradient(
+    x: Operand,
+    dy: Operand,
+    *,
+    name: str = "",
+) -> Value:
+    """What comes back through silu: dy times its derivative at x."""
+
+def gelu_gradient(
+    x: Operand,
+    dy: Operand,
+    mode: str = "EXACT",
+    *,
+    name: str = "",
+) -> Value:
+    """What comes back through gelu of that mode: dy times its derivative at x."""
+
 def layer_norm(
     x: Operand,
     axes: int | Sequence[int],
@@ -467,6 +499,28 @@ def rms_norm(
     name: str = "",
 ) -> Value:
     """x / sqrt(mean(x^2) + epsilon) * gamma over axes (all if none are given)."""
+
+def layer_norm_gradient(
+    x: Operand,
+    dy: Operand,
+    axes: int | Sequence[int],
+    gamma: Operand | None = None,
+    epsilon: float = 1e-05,
+    *,
+    name: str = "",
+) -> Value:
+    """What comes back through layer_norm: dy by its derivative at x."""
+
+def rms_norm_gradient(
+    x: Operand,
+    dy: Operand,
+    axes: int | Sequence[int],
+    gamma: Operand | None = None,
+    epsilon: float = 1e-05,
+    *,
+    name: str = "",
+) -> Value:
+    """What comes back through rms_norm: dy by its derivative at x."""
 
 def rope(
     x: Operand,
@@ -508,6 +562,16 @@ def cross_entropy(
     name: str = "",
 ) -> Value:
     """log(sum(exp(logits))) - logits[label] for each row."""
+
+def cross_entropy_gradient(
+    logits: Operand,
+    labels: Operand,
+    dy: Operand,
+    ignore_index: int = -100,
+    *,
+    name: str = "",
+) -> Value:
+    """What comes back through cross_entropy: (softmax(logits) - one_hot(labels)) * dy for each row."""
 
 def split(
     x: Value,

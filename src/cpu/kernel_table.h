@@ -68,6 +68,15 @@ struct Kernels {
   void (*layer_norm)(const RowsCall&, std::int64_t begin, std::int64_t end);
   void (*rms_norm)(const RowsCall&, std::int64_t begin, std::int64_t end);
   void (*softmax)(const RowsCall&, std::int64_t begin, std::int64_t end);
+  void (*layer_norm_gradient)(const RowsGradientCall&, std::int64_t begin, std::int64_t end);
+  void (*rms_norm_gradient)(const RowsGradientCall&, std::int64_t begin, std::int64_t end);
+  void (*softmax_gradient)(const RowsGradientCall&, std::int64_t begin, std::int64_t end);
+  void (*cross_entropy)(const CrossEntropyCall&, std::int64_t begin, std::int64_t end);
+  void (*sum_rows)(const SumCall&, std::int64_t begin, std::int64_t end);  // inner 1; of outer
+  /// Columns begin to end of (outer, inner) seen as one axis; no part crosses from one `outer` to the next.
+  void (*sum_columns)(const SumCall&, std::int64_t begin, std::int64_t end);
+  void (*adamw)(const AdamwCall&, std::int64_t begin, std::int64_t end);
+  float (*square_sum)(const float*, std::int64_t count);
   std::int64_t (*argmax)(const float*, std::int64_t count);
   void (*rope)(const RopeCall&, std::int64_t begin, std::int64_t end);  // of B * H * T vectors
   void (*unary)(const UnaryCall&, std::int64_t begin, std::int64_t end);

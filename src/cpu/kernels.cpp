@@ -87,10 +87,11 @@ struct Product {
   }
 };
 
-/// Rows multiplied by one packing of a: whole tiles, about 200.
+/// Rows multiplied by one packing of a: whole tiles, up to about 300, and all packings alike.
 std::int64_t rows_at_once(std::int64_t m) {
+  constexpr std::int64_t most = 300;
   const std::int64_t tile = kernels().tile_rows;
-  return std::min(200 / tile * tile, ceil_div(m, tile) * tile);
+  return ceil_div(ceil_div(m, ceil_div(m, most)), tile) * tile;
 }
 
 struct ProductMemory {
@@ -169,7 +170,26 @@ Product product_of(const GemmCall& c) {
           c.c,
           c.c_row,
           c.c_col,
-          {}};
+          c.epilogue};
+}
+
+/// Inputs [first, first + k) of a product; what they give is added to what the ones before gave.
+Product part_of(const Product& p, std::int64_t first, std::int64_t k) {
+  Product part = p;
+  part.k = k;
+  part.a += first * p.a_col;
+  part.b.data = static_cast<const float*>(p.b.data) + first * p.b.row;
+  if (first > 0) part.epilogue = {.residual = p.y};
+  return part;
+}
+
+/// A long sum goes in pieces, so that a packing of a stays in the cache.
+void multiply_in_parts(ThreadPool& pool, std::int64_t workers, const GemmCall& call, Scratch scratch) {
+  const Product whole = product_of(call);
+  const bool in_parts = call.epilogue.activation == Activation::none && call.epilogue.factor == nullptr;
+  const std::int64_t step = in_parts ? most_gemm_inputs : call.k;
+  for (std::int64_t first = 0; first < call.k; first += step)
+    multiply(pool, workers, part_of(whole, first, std::min(step, call.k - first)), scratch);
 }
 
 /// The same call with its rows side by side in memory.
@@ -201,12 +221,21 @@ void linear(ThreadPool& pool, const LinearCall& call, std::span<std::byte> scrat
              [&](std::int64_t begin, std::int64_t end) { kernels().linear_vectors(dense, begin, end); });
 }
 
+namespace {
+
+// Of one worker.
+std::size_t product_bytes(const GemmCall& call) {
+  return ProductMemory::bytes(call.m, std::min(call.k, most_gemm_inputs), 1);
+}
+
+}  // namespace
+
 std::size_t gemm_scratch(const GemmCall& call, int threads) {
-  return alignment + static_cast<std::size_t>(threads) * ProductMemory::bytes(call.m, call.k, 1);
+  return alignment + static_cast<std::size_t>(threads) * product_bytes(call);
 }
 
 void gemm(ThreadPool& pool, const GemmCall& call, std::span<std::byte> scratch) {
-  multiply(pool, pool.size(), product_of(call), Scratch("gemm", scratch));
+  multiply_in_parts(pool, pool.size(), call, Scratch("gemm", scratch));
 }
 
 void gemm(ThreadPool& pool, std::span<const GemmCall> calls, std::span<std::byte> scratch) {
@@ -216,12 +245,12 @@ void gemm(ThreadPool& pool, std::span<const GemmCall> calls, std::span<std::byte
     return;
   }
   const std::int64_t workers = pool.size();
-  const std::size_t bytes = ProductMemory::bytes(calls[0].m, calls[0].k, 1);
+  const std::size_t bytes = product_bytes(calls[0]);
   std::byte* memory = Scratch("gemm", scratch).take(bytes * static_cast<std::size_t>(workers));
   each_worker(pool, workers, count, [&](std::int64_t w, std::int64_t begin, std::int64_t end) {
     const std::span own(memory + static_cast<std::size_t>(w) * bytes, bytes);
     for (std::int64_t i = begin; i < end; ++i)
-      multiply(pool, 1, product_of(calls[static_cast<std::size_t>(i)]), Scratch("gemm", own));
+      multiply_in_parts(pool, 1, calls[static_cast<std::size_t>(i)], Scratch("gemm", own));
   });
 }
 
@@ -372,6 +401,103 @@ void unary(ThreadPool& pool, const UnaryCall& call) {
 
 void binary(ThreadPool& pool, const BinaryCall& call) {
   split_rows(pool, call, call.rows, call.cols, kernels().binary);
+}
+
+// -- training -------------------------------------------------------------------------------------
+
+void layer_norm_gradient(ThreadPool& pool, const RowsGradientCall& call) {
+  split_rows(pool, call, call.rows, call.cols, kernels().layer_norm_gradient);
+}
+
+void rms_norm_gradient(ThreadPool& pool, const RowsGradientCall& call) {
+  split_rows(pool, call, call.rows, call.cols, kernels().rms_norm_gradient);
+}
+
+void softmax_gradient(ThreadPool& pool, const RowsGradientCall& call) {
+  split_rows(pool, call, call.rows, call.cols, kernels().softmax_gradient);
+}
+
+void cross_entropy(ThreadPool& pool, const CrossEntropyCall& call) {
+  for (std::int64_t i = 0; i < call.rows; ++i)
+    if (const std::int32_t label = call.labels[i]; label != call.ignored && (label < 0 || label >= call.cols))
+      fail(call.dy == nullptr ? "cross_entropy" : "cross_entropy_gradient", ": label ", label, " (element ",
+           i, " of labels) is none of the ", call.cols, " classes and not ignore_index ", call.ignored);
+  split_rows(pool, call, call.rows, call.cols, kernels().cross_entropy);
+}
+
+void sum(ThreadPool& pool, const SumCall& call) {
+  if (call.inner == 1) return split_rows(pool, call, call.outer, call.size, kernels().sum_rows);
+  const std::int64_t grain = ceil_div(elements_at_once, call.size);
+  for (std::int64_t o = 0; o < call.outer; ++o)
+    pool.split(call.inner, ceil_div(grain, panel_width) * panel_width,
+               [&](std::int64_t begin, std::int64_t end) {
+                 kernels().sum_columns(call, o * call.inner + begin, o * call.inner + end);
+               });
+}
+
+void select(ThreadPool& pool, const SelectCall& c) {
+  pool.split(c.rows, ceil_div(elements_at_once, c.cols), [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      const std::uint8_t* where = c.where + i * c.where_row;
+      const float* a = c.a + i * c.a_row;
+      const float* b = c.b + i * c.b_row;
+      float* y = c.y + i * c.cols;
+      for (std::int64_t j = 0; j < c.cols; ++j) {
+        const float yes = a[j * c.a_col], no = b[j * c.b_col];
+        y[j] = where[j * c.where_col] != 0 ? yes : no;
+      }
+    }
+  });
+}
+
+void scatter_add_rows(ThreadPool& pool, const float* from, std::span<const std::int32_t> ids, float* table,
+                      std::int64_t n, std::int64_t k) {
+  for (std::size_t i = 0; i < ids.size(); ++i)
+    if (ids[i] < 0 || ids[i] >= n)
+      fail("scatter: index ", ids[i], " at position ", i, " is outside the table of ", n, " rows");
+  const std::int64_t grain = ceil_div(elements_at_once, static_cast<std::int64_t>(ids.size()));
+  pool.split(k, grain, [&](std::int64_t begin, std::int64_t end) {
+    for (std::size_t i = 0; i < ids.size(); ++i)
+      for (std::int64_t j = begin; j < end; ++j)
+        table[ids[i] * k + j] += from[static_cast<std::int64_t>(i) * k + j];
+  });
+}
+
+void adamw(ThreadPool& pool, const AdamwCall& call) {
+  pool.split(call.count, elements_at_once,
+             [&](std::int64_t begin, std::int64_t end) { kernels().adamw(call, begin, end); });
+}
+
+namespace {
+
+double exact_square_sum(const float* x, std::int64_t count) {
+  double total = 0.0;
+  for (std::int64_t i = 0; i < count; ++i) total += static_cast<double>(x[i]) * static_cast<double>(x[i]);
+  return total;
+}
+
+// Of up to `elements_at_once`; in double where squares leave the range of a float.
+double part_of_square_sum(const float* x, std::int64_t count) {
+  const auto total = static_cast<double>(kernels().square_sum(x, count));
+  return total < 1e30 ? total : exact_square_sum(x, count);
+}
+
+}  // namespace
+
+double square_sum(ThreadPool& pool, const float* x, std::int64_t count) {
+  constexpr std::int64_t most_parts = 1024;
+  double total = 0.0;
+  for (std::int64_t first = 0; first < count; first += most_parts * elements_at_once) {
+    double sums[most_parts];
+    const std::int64_t size = std::min(most_parts * elements_at_once, count - first);
+    pool.split(size, elements_at_once, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t at = begin; at < end; at += elements_at_once)
+        sums[at / elements_at_once] =
+            part_of_square_sum(x + first + at, std::min(elements_at_once, end - at));
+    });
+    for (std::int64_t i = 0; i < ceil_div(size, elements_at_once); ++i) total += sums[i];
+  }
+  return total;
 }
 
 }  // namespace orion::cpu

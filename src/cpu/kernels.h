@@ -87,7 +87,11 @@ struct LinearCall {
 void linear(ThreadPool& pool, const LinearCall& call, std::span<std::byte> scratch);
 std::size_t linear_scratch(const LinearCall& call, int threads);
 
-/// C (M, N) = A (M, K) B (K, N), every operand with arbitrary strides.
+/// C (M, N) = epilogue(A (M, K) B (K, N)), every operand with arbitrary strides; what the epilogue reads lies
+/// as C does. The residual may be C itself: then the product is added to it. With more inputs than
+/// `most_gemm_inputs` there can be neither activation nor factor.
+inline constexpr std::int64_t most_gemm_inputs = 4096;
+
 struct GemmCall {
   std::int64_t m = 0, n = 0, k = 0;
   const float* a = nullptr;
@@ -96,6 +100,7 @@ struct GemmCall {
   std::int64_t b_row = 0, b_col = 1;
   float* c = nullptr;
   std::int64_t c_row = 0, c_col = 1;
+  Epilogue epilogue = {};
 };
 
 void gemm(ThreadPool& pool, const GemmCall& call, std::span<std::byte> scratch);
@@ -152,6 +157,49 @@ void layer_norm(ThreadPool& pool, const RowsCall& call);
 void rms_norm(ThreadPool& pool, const RowsCall& call);
 /// exp(x - max) / sum; gamma, beta and epsilon are not used.
 void softmax(ThreadPool& pool, const RowsCall& call);
+
+/// dx for y = f(x) and dy of it, all dense rows; dx may be x or dy. For norms gamma is what it was in y, for
+/// softmax x is its result y.
+struct RowsGradientCall {
+  const float* x = nullptr;
+  const float* dy = nullptr;
+  float* dx = nullptr;
+  std::int64_t rows = 0;
+  std::int64_t cols = 0;
+  const float* gamma = nullptr;
+  float epsilon = 0.0F;
+};
+
+void layer_norm_gradient(ThreadPool& pool, const RowsGradientCall& call);
+void rms_norm_gradient(ThreadPool& pool, const RowsGradientCall& call);
+void softmax_gradient(ThreadPool& pool, const RowsGradientCall& call);
+
+/// Rows of logits and their labels; a row whose label is `ignored` loses nothing. Error naming the first
+/// other label outside [0, cols). With `dy` (rows,), y (rows, cols) = (softmax(logits) - one_hot(label)) dy
+/// and may be the logits; without, y (rows,) = log(sum(exp(logits))) - logits[label].
+struct CrossEntropyCall {
+  const float* logits = nullptr;
+  const std::int32_t* labels = nullptr;
+  const float* dy = nullptr;
+  float* y = nullptr;
+  std::int64_t rows = 0;
+  std::int64_t cols = 0;
+  std::int64_t ignored = -100;
+};
+
+void cross_entropy(ThreadPool& pool, const CrossEntropyCall& call);
+
+/// y (outer, inner) = factor * the sum of x (outer, size, inner) over its middle axis. Sums of 64 are added
+/// up, so that errors stay small.
+struct SumCall {
+  const float* x = nullptr;
+  float* y = nullptr;
+  std::int64_t outer = 0, size = 0, inner = 0;
+  float factor = 1.0F;
+};
+
+void sum(ThreadPool& pool, const SumCall& call);
+
 /// Index of the largest element, the first one if several are; the first NaN if there is one.
 std::int64_t argmax(const float* x, std::int64_t count);
 
@@ -204,7 +252,20 @@ struct UnaryCall {
 
 void unary(ThreadPool& pool, const UnaryCall& call);
 
-enum class Binary : std::uint8_t { add, sub, mul, real_div, maximum, minimum, pow };
+/// The gradients are those of activations: a is x, b what comes back through it.
+enum class Binary : std::uint8_t {
+  add,
+  sub,
+  mul,
+  real_div,
+  maximum,
+  minimum,
+  pow,
+  silu_gradient,
+  gelu_erf_gradient,
+  gelu_tanh_gradient,
+  gelu_sigmoid_gradient
+};
 
 /// y (rows, cols), dense, = a op b. An operand's row stride is arbitrary (0 repeats one row); its column
 /// stride is 1, or 0 for one value per row: same shape, scalar, row vector and column all fit.
@@ -219,6 +280,43 @@ struct BinaryCall {
 };
 
 void binary(ThreadPool& pool, const BinaryCall& call);
+
+/// y (rows, cols) = where ? a : b, strides as in BinaryCall.
+struct SelectCall {
+  const std::uint8_t* where = nullptr;
+  const float* a = nullptr;
+  const float* b = nullptr;
+  float* y = nullptr;  // may be an operand of the same shape
+  std::int64_t rows = 0, cols = 0;
+  std::int64_t where_row = 0, where_col = 1;
+  std::int64_t a_row = 0, a_col = 1;
+  std::int64_t b_row = 0, b_col = 1;
+};
+
+void select(ThreadPool& pool, const SelectCall& call);
+
+/// Row ids[i] of a table (n, k) += row i of `from` (count, k), in order. Error naming the first id outside
+/// [0, n).
+void scatter_add_rows(ThreadPool& pool, const float* from, std::span<const std::int32_t> ids, float* table,
+                      std::int64_t n, std::int64_t k);
+
+// -- the optimizer --------------------------------------------------------------------------------
+
+/// dw = g scale; m = beta1 m + (1 - beta1) dw; v = beta2 v + (1 - beta2) dw^2;
+/// w = w keep - size m / (sqrt(v) root + epsilon); g = 0.
+struct AdamwCall {
+  float* w = nullptr;
+  float* g = nullptr;
+  float* m = nullptr;
+  float* v = nullptr;
+  std::int64_t count = 0;
+  float scale = 1.0F, beta1 = 0.0F, beta2 = 0.0F, keep = 1.0F, size = 0.0F, root = 1.0F, epsilon = 0.0F;
+};
+
+void adamw(ThreadPool& pool, const AdamwCall& call);
+
+/// The sum of all squares, in parts of a few thousand that are added up in double.
+double square_sum(ThreadPool& pool, const float* x, std::int64_t count);
 
 // -- choice of instruction set --------------------------------------------------------------------
 

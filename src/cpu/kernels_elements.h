@@ -112,6 +112,14 @@ void binary(const BinaryCall& call, std::int64_t begin, std::int64_t end) {
       return apply([](V a, V b) { return select(is_nan(a), a, min(a, b)); });
     case Binary::pow:
       return apply([](V a, V b) { return pow_of(a, b); });
+    case Binary::silu_gradient:
+      return apply([](V x, V dy) { return dy * silu_slope(x); });
+    case Binary::gelu_erf_gradient:
+      return apply([](V x, V dy) { return dy * gelu_erf_slope(x); });
+    case Binary::gelu_tanh_gradient:
+      return apply([](V x, V dy) { return dy * gelu_tanh_slope(x); });
+    case Binary::gelu_sigmoid_gradient:
+      return apply([](V x, V dy) { return dy * gelu_sigmoid_slope(x); });
   }
 }
 

@@ -5,6 +5,7 @@
 #include "cpu/kernels_matmul.h"
 #include "cpu/kernels_panels.h"
 #include "cpu/kernels_rows.h"
+#include "cpu/kernels_training.h"
 
 namespace orion::cpu {
 
@@ -26,6 +27,14 @@ constexpr Kernels make_kernels(std::string_view name) {
       .layer_norm = layer_norm<V>,
       .rms_norm = rms_norm<V>,
       .softmax = softmax<V>,
+      .layer_norm_gradient = layer_norm_gradient<V>,
+      .rms_norm_gradient = rms_norm_gradient<V>,
+      .softmax_gradient = softmax_gradient<V>,
+      .cross_entropy = cross_entropy<V>,
+      .sum_rows = sum_rows<V>,
+      .sum_columns = sum_columns<V>,
+      .adamw = adamw<V>,
+      .square_sum = square_sum<V>,
       .argmax = argmax<V>,
       .rope = rope<V>,
       .unary = unary<V>,

@@ -114,10 +114,14 @@ V erf_of(V x) {
 
 /// x Phi(x), with Phi(-z) = erfc(z / sqrt(2)) / 2 so that the tail keeps its relative accuracy.
 template <class V>
-V gelu_erf_of(V x) {
+V normal_probability(V x) {
   const V tail = V(0.5F) * scaled_erfc(abs(x) * V(0x1.6a09e6p-1F)) * gaussian(x, 0.5F);
-  const V phi = select(less(x, V(0.0F)), tail, V(1.0F) - tail);
-  return x * phi;
+  return select(less(x, V(0.0F)), tail, V(1.0F) - tail);
+}
+
+template <class V>
+V gelu_erf_of(V x) {
+  return x * normal_probability(x);
 }
 
 /// 0.5 x (1 + tanh(u)) = x sigmoid(2 u), u = sqrt(2 / pi) (x + 0.044715 x^3)
@@ -134,6 +138,39 @@ V gelu_sigmoid_of(V x) {
 template <class V>
 V silu_of(V x) {
   return x * sigmoid_of(x);
+}
+
+// Derivatives of x p(x): p + x p'(x). Beyond +-20 p is 0 or 1 for good, and powers of x would overflow.
+template <class V>
+V bounded(V x) {
+  return min(V(20.0F), max(V(-20.0F), x));
+}
+
+template <class V>
+V gelu_erf_slope(V x) {
+  const V b = bounded(x);
+  return normal_probability(x) + b * V(0.39894228F) * gaussian(b, 0.5F);
+}
+
+template <class V>
+V gelu_tanh_slope(V x) {
+  const V b = bounded(x);
+  const V p = sigmoid_of(V(0x1.988454p+0F) * fma(b * b * b, V(0.044715F), b));
+  return p + b * (p * (V(1.0F) - p)) * (V(0x1.988454p+0F) * fma(b * b, V(3.0F * 0.044715F), V(1.0F)));
+}
+
+template <class V>
+V gelu_sigmoid_slope(V x) {
+  const V b = bounded(x);
+  const V p = sigmoid_of(V(1.702F) * b);
+  return p + V(1.702F) * b * (p * (V(1.0F) - p));
+}
+
+template <class V>
+V silu_slope(V x) {
+  const V s = sigmoid_of(x);
+  const V b = min(V(200.0F), max(V(-200.0F), x));
+  return s + b * (s * (V(1.0F) - s));
 }
 
 template <class V>

@@ -137,6 +137,39 @@ void multiply_rows(std::int64_t rows, Tile tile) {
   }
 }
 
+/// to[j * to_row + i] = from[i * row + j] for i < rows, j < cols
+template <class V>
+void transpose_block(const float* from, std::int64_t row, std::int64_t rows, std::int64_t cols, float* to,
+                     std::int64_t to_row) {
+  constexpr std::int64_t L = V::lanes;
+  for (std::int64_t j = 0; j < cols; j += L) {
+    const int width = static_cast<int>(cols - j < L ? cols - j : L);
+    for (std::int64_t i = 0; i < rows; i += L) {
+      const int height = static_cast<int>(rows - i < L ? rows - i : L);
+      V square[V::lanes];
+      for (int r = 0; r < V::lanes; ++r)
+        square[r] = r >= height  ? V(0.0F)
+                    : width == L ? V::load(from + (i + r) * row + j)
+                                 : V::load(from + (i + r) * row + j, width);
+      transpose(square);
+      for (int c = 0; c < width; ++c)
+        height == L ? square[c].store(to + (j + c) * to_row + i)
+                    : square[c].store(to + (j + c) * to_row + i, height);
+    }
+  }
+}
+
+/// to (rows, N) dense = from (rows, N)
+template <class V, int N>
+void copy_rows(const float* from, std::int64_t row, std::int64_t rows, float* to) {
+  for (std::int64_t i = 0; i < rows; ++i, from += row, to += N)
+#pragma GCC unroll 4
+    for (int j = 0; j < N; j += V::lanes) {
+      constexpr int last = N % V::lanes == 0 ? V::lanes : N % V::lanes;
+      j + V::lanes <= N ? V::load(from + j).store(to + j) : V::load(from + j, last).store(to + j, last);
+    }
+}
+
 template <class V>
 void pack_rows(const float* x, std::int64_t row, std::int64_t col, std::int64_t rows, std::int64_t k,
                float* to, std::int64_t begin, std::int64_t end) {
@@ -145,8 +178,13 @@ void pack_rows(const float* x, std::int64_t row, std::int64_t col, std::int64_t 
     const std::int64_t count = rows - tile * R < R ? rows - tile * R : R;
     const float* from = x + tile * R * row;
     float* out = to + tile * R * k;
-    for (std::int64_t i = 0; i < k; ++i)
-      for (std::int64_t r = 0; r < count; ++r) out[i * R + r] = from[r * row + i * col];
+    if (col == 1)
+      transpose_block<V>(from, row, count, k, out, R);
+    else if (row == 1 && count == R)
+      copy_rows<V, R>(from, col, k, out);
+    else
+      for (std::int64_t i = 0; i < k; ++i)
+        for (std::int64_t r = 0; r < count; ++r) out[i * R + r] = from[r * row + i * col];
   }
 }
 
@@ -162,6 +200,7 @@ void copy_columns(const T* from, std::int64_t row, std::int64_t rows, std::int64
 template <class V>
 void gather_columns(const Columns& b, std::int64_t first, std::int64_t rows, float* to) {
   const float* from = static_cast<const float*>(b.data) + first * b.row;
+  if (b.row == 1) return transpose_block<V>(from, b.col, b.width, rows, to, panel_width);
   for (std::int64_t i = 0; i < rows; ++i)
     for (std::int64_t j = 0; j < b.width; ++j) to[i * panel_width + j] = from[i * b.row + j * b.col];
 }

@@ -34,24 +34,37 @@ void normalise(const RowsCall& call, const float* x, float* y, float mean, float
   });
 }
 
+struct Spread {
+  float mean, variance;
+};
+
+template <class V>
+Spread spread_of(const float* x, std::int64_t cols) {
+  const auto size = static_cast<float>(cols);
+  const float mean = row_sum<V>(x, cols, [](V v) { return v; }) / size;
+  return {mean, row_sum<V>(x, cols, [=](V v) { return (v - V(mean)) * (v - V(mean)); }) / size};
+}
+
+template <class V>
+float mean_square_of(const float* x, std::int64_t cols) {
+  return row_sum<V>(x, cols, [](V v) { return v * v; }) / static_cast<float>(cols);
+}
+
 template <class V>
 void layer_norm(const RowsCall& call, std::int64_t begin, std::int64_t end) {
-  const auto size = static_cast<float>(call.cols);
   for (std::int64_t i = begin; i < end; ++i) {
     const float* x = call.x + i * call.cols;
-    const float mean = row_sum<V>(x, call.cols, [](V v) { return v; }) / size;
-    const float variance =
-        row_sum<V>(x, call.cols, [=](V v) { return (v - V(mean)) * (v - V(mean)); }) / size;
-    normalise<V>(call, x, call.y + i * call.cols, mean, 1.0F / __builtin_sqrtf(variance + call.epsilon));
+    const Spread spread = spread_of<V>(x, call.cols);
+    normalise<V>(call, x, call.y + i * call.cols, spread.mean,
+                 1.0F / __builtin_sqrtf(spread.variance + call.epsilon));
   }
 }
 
 template <class V>
 void rms_norm(const RowsCall& call, std::int64_t begin, std::int64_t end) {
-  const auto size = static_cast<float>(call.cols);
   for (std::int64_t i = begin; i < end; ++i) {
     const float* x = call.x + i * call.cols;
-    const float mean_square = row_sum<V>(x, call.cols, [](V v) { return v * v; }) / size;
+    const float mean_square = mean_square_of<V>(x, call.cols);
     normalise<V>(call, x, call.y + i * call.cols, 0.0F, 1.0F / __builtin_sqrtf(mean_square + call.epsilon));
   }
 }

@@ -5,6 +5,7 @@
 #include "orion/error.h"
 
 #include <algorithm>
+#include <array>
 #include <numeric>
 
 namespace orion::cpu {
@@ -35,8 +36,6 @@ void lower_reference(Planner& p, NodeId id) {
               }});
 }
 
-namespace {
-
 bool last_axis_only(const Node& node, const Shape& shape) {
   const std::vector<std::int64_t>& axes = node.list("axes");
   return axes.size() == 1 && axes[0] == shape.rank() - 1;
@@ -45,6 +44,13 @@ bool last_axis_only(const Node& node, const Shape& shape) {
 std::int64_t leading(const Shape& shape) {
   return shape.size() / shape.back();
 }
+
+void count_from_front(std::span<const std::int32_t> ids, std::int64_t n, std::int32_t* to) {
+  for (std::size_t i = 0; i < ids.size(); ++i)
+    to[i] = ids[i] < 0 ? ids[i] + static_cast<std::int32_t>(n) : ids[i];
+}
+
+namespace {
 
 // -- elements -------------------------------------------------------------------------------------
 
@@ -58,7 +64,16 @@ constexpr std::pair<std::string_view, Binary> binary_ops[] = {
     {"add", Binary::add},         {"sub", Binary::sub},
     {"mul", Binary::mul},         {"real_div", Binary::real_div},
     {"maximum", Binary::maximum}, {"minimum", Binary::minimum},
-    {"pow", Binary::pow}};
+    {"pow", Binary::pow},         {"silu_gradient", Binary::silu_gradient}};
+
+Binary binary_of(const Node& node) {
+  if (node.is("gelu_gradient")) {
+    if (node.text("mode") == "EXACT") return Binary::gelu_erf_gradient;
+    return node.text("mode") == "TANH_APPROXIMATION" ? Binary::gelu_tanh_gradient
+                                                     : Binary::gelu_sigmoid_gradient;
+  }
+  return std::ranges::find(binary_ops, node.op->name, &std::pair<std::string_view, Binary>::first)->second;
+}
 
 Unary unary_of(const Node& node) {
   if (node.is("gelu")) {
@@ -122,34 +137,46 @@ std::optional<Stride> stride_in(const Shape& operand, const Shape& result, std::
   return Stride{rows_all ? width : 0, cols_all ? 1 : 0};
 }
 
-// Tries each way of cutting the result into rows until both operands fit.
-std::optional<BinaryCall> binary_call(const Planner& p, const Node& node) {
+// A result seen as (rows, cols), and how each operand moves through it.
+struct RowView {
+  std::int64_t rows = 0, cols = 0;
+  std::array<Stride, 3> strides;
+};
+
+// Tries each way of cutting the result into rows until all operands fit.
+std::optional<RowView> row_view(const Planner& p, const Node& node) {
   const Shape& result = node.type.shape;
-  std::int64_t cols = result.size();
+  RowView view{.rows = 1, .cols = result.size(), .strides = {}};
   for (int axis = 0; axis <= result.rank(); ++axis) {
-    const auto a = stride_in(p.shape(node.inputs[0]), result, cols);
-    const auto b = stride_in(p.shape(node.inputs[1]), result, cols);
-    if (a && b)
-      return BinaryCall{.rows = result.size() / cols,
-                        .cols = cols,
-                        .a_row = a->row,
-                        .a_col = a->col,
-                        .b_row = b->row,
-                        .b_col = b->col};
-    if (axis < result.rank()) cols /= result[axis];
+    bool fits = true;
+    for (std::size_t i = 0; i < node.inputs.size() && fits; ++i) {
+      const auto stride = stride_in(p.shape(node.inputs[i]), result, view.cols);
+      fits = stride.has_value();
+      if (fits) view.strides[i] = *stride;
+    }
+    if (fits) return view;
+    if (axis == result.rank()) break;
+    view.cols /= result[axis];
+    view.rows *= result[axis];
   }
   return std::nullopt;
 }
 
 void lower_binary(Planner& p, NodeId id) {
   const Node& node = p.node(id);
-  const auto shape = binary_call(p, node);
-  if (!is_float(node.type.dtype) || !shape) return lower_reference(p, id);
-  BinaryCall call = *shape;
-  call.op = std::ranges::find(binary_ops, node.op->name, &std::pair<std::string_view, Binary>::first)->second;
+  const auto view = row_view(p, node);
+  if (!is_float(node.type.dtype) || !view) return lower_reference(p, id);
+  const BinaryCall call{.op = binary_of(node),
+                        .rows = view->rows,
+                        .cols = view->cols,
+                        .a_row = view->strides[0].row,
+                        .a_col = view->strides[0].col,
+                        .b_row = view->strides[1].row,
+                        .b_col = view->strides[1].col};
   const Slot a = p.wide(node.inputs[0]);
   const Slot b = p.wide(node.inputs[1]);
-  const Slot y = p.result(id);
+  const bool over_first = p.shape(node.inputs[0]) == node.type.shape;
+  const Slot y = over_first ? p.result_over(id, node.inputs[0]) : p.result(id);
   p.add_step({.label = label(node),
               .reads = {a, b},
               .writes = y,
@@ -161,7 +188,37 @@ void lower_binary(Planner& p, NodeId id) {
                     now.y = run.at<float>(y);
                     binary(run.pool, now);
                   },
-              .in_place = p.shape(node.inputs[0]) == node.type.shape});
+              .in_place = over_first});
+}
+
+void lower_select(Planner& p, NodeId id) {
+  const Node& node = p.node(id);
+  const auto view = row_view(p, node);
+  if (!is_float(node.type.dtype) || !view) return lower_reference(p, id);
+  const auto& strides = view->strides;
+  const SelectCall call{.rows = view->rows,
+                        .cols = view->cols,
+                        .where_row = strides[0].row,
+                        .where_col = strides[0].col,
+                        .a_row = strides[1].row,
+                        .a_col = strides[1].col,
+                        .b_row = strides[2].row,
+                        .b_col = strides[2].col};
+  const Slot where = p.wide(node.inputs[0]), a = p.wide(node.inputs[1]), b = p.wide(node.inputs[2]);
+  const Slot y = p.result(id);
+  p.add_step({.label = label(node),
+              .reads = {a, where, b},
+              .writes = y,
+              .run =
+                  [=](const Run& run) {
+                    SelectCall now = call;
+                    now.where = run.at<std::uint8_t>(where);
+                    now.a = run.at<float>(a);
+                    now.b = run.at<float>(b);
+                    now.y = run.at<float>(y);
+                    select(run.pool, now);
+                  },
+              .in_place = p.shape(node.inputs[1]) == node.type.shape});
 }
 
 // fp32 -> fp16 rounds, through fp16 memory; other casts are the table's.
@@ -232,31 +289,28 @@ void lower_softmax(Planner& p, NodeId id) {
 
 // -- moving data ----------------------------------------------------------------------------------
 
-// Rows of a fixed table. A table that is also a product's weight (a tied embedding) is read from that
+// Rows of a table. A fixed one that is also a product's weight (a tied embedding) is read from that
 // product's panels, so that it is held once.
 void lower_gather(Planner& p, NodeId id) {
   const Node& node = p.node(id);
   const NodeId x = node.inputs[0];
   const bool plain_rows =
-      p.is_fixed(x) && p.shape(x).rank() == 2 && node.integer("axis") == 0 && node.integer("batch_dims") == 0;
+      p.shape(x).rank() == 2 && node.integer("axis") == 0 && node.integer("batch_dims") == 0;
   if (!plain_rows || !is_float(node.type.dtype)) return lower_reference(p, id);
   const std::int64_t n = p.shape(x)[0], k = p.shape(x)[1];
   const auto count = static_cast<std::size_t>(p.shape(node.inputs[1]).size());
-  const bool packed = p.has_panels(x, Form::panels_nk);
+  const bool packed = p.is_fixed(x) && p.has_panels(x, Form::panels_nk);
   const Panels panels = packed ? p.panels(x, Form::panels_nk) : Panels{};
-  const Located rows = packed ? Located{} : p.natural(x);
+  const Located rows = packed ? Located{} : p.is_fixed(x) ? p.natural(x) : p.stored(x);
   const Slot indices = p.wide(node.inputs[1]);
   const Slot y = p.result(id);
   p.add_step({.label = label(node) + (packed ? " from panels" : ""),
-              .reads = {indices},
+              .reads = packed ? std::vector<Slot>{indices} : std::vector<Slot>{indices, rows.slot},
               .writes = y,
               .run =
                   [=](const Run& run) {
                     auto* ids = reinterpret_cast<std::int32_t*>(run.scratch.data());
-                    for (std::size_t i = 0; i < count; ++i) {  // negative ids count from the end
-                      const std::int32_t wanted = run.at<std::int32_t>(indices)[i];
-                      ids[i] = wanted < 0 ? wanted + static_cast<std::int32_t>(n) : wanted;
-                    }
+                    count_from_front({run.at<std::int32_t>(indices), count}, n, ids);
                     if (packed)
                       gather_rows(run.pool, panels, {ids, count}, run.at<float>(y));
                     else
@@ -345,14 +399,25 @@ constexpr Lowering lowerings[] = {
     {"pow", lower_binary},
     {"maximum", lower_binary},
     {"minimum", lower_binary},
+    {"silu_gradient", lower_binary},
+    {"gelu_gradient", lower_binary},
+    {"select", lower_select},
     {"cast", lower_cast},
+    {"reduce_sum", lower_sum},
+    {"reduce_mean", lower_sum},
     {"softmax", lower_softmax},
+    {"softmax_gradient", lower_softmax_gradient},
+    {"layer_norm_gradient", lower_norm_gradient},
+    {"rms_norm_gradient", lower_norm_gradient},
+    {"cross_entropy", lower_cross_entropy},
+    {"cross_entropy_gradient", lower_cross_entropy},
     {"layer_norm", lower_layer_norm},
     {"rms_norm", lower_rms_norm},
     {"scaled_dot_product_attention", lower_attention},
     {"cache_update", lower_cache_update},
     {"rope", lower_rope},
     {"gather", lower_gather},
+    {"scatter", lower_scatter},
     {"transpose", lower_transpose},
     {"matmul", lower_matmul},
 };

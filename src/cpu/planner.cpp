@@ -122,6 +122,14 @@ Slot Planner::result(NodeId id) {
   return slot;
 }
 
+Slot Planner::result_over(NodeId id, NodeId over) {
+  const NodeId state = state_of(id, over);
+  if (state == absent || node(state).type.dtype != node(id).type.dtype || node(id).type.dtype == DType::fp16)
+    return result(id);
+  locate(id, stored(state));
+  return stored(state).slot;
+}
+
 void Planner::alias(NodeId id, NodeId operand) {
   if (!is_fixed(operand)) locate(id, stored(operand));
 }
@@ -137,18 +145,24 @@ NodeId Planner::only_user(NodeId id) const {
   return users.size() == 1 && !is_output ? users.front() : absent;
 }
 
-NodeId Planner::state_of(NodeId id) const {
-  const NodeId input = root(node(id).inputs[0]);
+NodeId Planner::state_of(NodeId id, NodeId operand) const {
+  const NodeId input = root(operand);
   if (!node(input).is("input")) return absent;
   bool is_state = false;
   for (const Output& output : graph().outputs()) {
     if (output.node == id && output.name == node(input).name) is_state = true;
     if (output.node != id && root(output.node) == input) return absent;
   }
-  for (NodeId later = id + 1; later < graph().size(); ++later)
-    for (const NodeId operand : node(later).inputs)
-      if (operand != absent && root(operand) == input) return absent;
+  for (NodeId other = 0; other < graph().size(); ++other)
+    if (other != id && emitted_with(other) >= emitted_with(id))
+      for (const NodeId read : node(other).inputs)
+        if (read != absent && root(read) == input) return absent;
   return is_state ? input : absent;
+}
+
+NodeId Planner::emitted_with(NodeId id) const {
+  while (is_fused(id) && fused_into_[index(id)] != id) id = fused_into_[index(id)];
+  return id;
 }
 
 CpuWeights& Planner::store(NodeId id) const {

@@ -7,7 +7,7 @@
 
 namespace orion::cpu {
 
-/// A matrix product with a fixed operand, and what is computed while its result is still in registers.
+/// A matrix product, and what is computed while its result is still in registers.
 struct Product {
   NodeId node = absent;
   NodeId last = absent;  // the node whose value the step computes
@@ -48,6 +48,8 @@ class Planner {
   // -- writing results --------------------------------------------------------------------------
   /// A new place for the node's result; every node gets one, or `alias`, or `locate`.
   Slot result(NodeId id);
+  /// The place of operand `over`, where that is a state whose new value is the node's result; else a new one.
+  Slot result_over(NodeId id, NodeId over);
   /// A place for something that is no node's value.
   Slot new_arena_place(std::size_t bytes) { return new_place({.kind = Place::Kind::arena, .bytes = bytes}); }
   /// The node's value is its operand's, reinterpreted.
@@ -61,13 +63,16 @@ class Planner {
   /// Makes `id` part of the step emitted for `last` (which may be itself).
   void fuse(NodeId id, NodeId last) { fused_into_[static_cast<std::size_t>(id)] = last; }
   bool is_fused(NodeId id) const { return fused_into_[static_cast<std::size_t>(id)] != absent; }
-  /// If `id` is the new state of an input whose old value nothing needs from here on, that input.
-  NodeId state_of(NodeId id) const;
+  /// If `id` is the new state of the input behind `operand` (by default its first), whose old value nothing
+  /// needs from here on, that input.
+  NodeId state_of(NodeId id, NodeId operand) const;
+  NodeId state_of(NodeId id) const { return state_of(id, node(id).inputs[0]); }
 
  private:
   CpuWeights& store(NodeId id) const;
   std::string fixed_name(NodeId id) const;
   NodeId root(NodeId id) const;
+  NodeId emitted_with(NodeId id) const;  // the node whose step computes this one
   Slot new_place(Place place);
   void locate_sources();
   void lower_all();

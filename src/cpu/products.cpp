@@ -1,4 +1,5 @@
-// Products with a weight: which there are, what they take in, and the steps they become.
+// Products with a matrix of weights, packed or given at run time: which there are, what they take in, and the
+// steps they become.
 #include "cpu/planner.h"
 
 #include "orion/error.h"
@@ -15,6 +16,13 @@ bool all_are(const std::vector<std::int64_t>& values, std::int64_t wanted) {
 bool is_packed_matmul(const Planner& p, const Node& node) {
   return node.is("matmul") && is_float(node.type.dtype) && !node.flag("transpose_x") &&
          !p.is_fixed(node.inputs[0]) && p.is_fixed(node.inputs[1]) && p.shape(node.inputs[1]).rank() == 2;
+}
+
+// Two matrices known only when the program runs. What has more axes and is not transposed is one matrix of
+// more rows.
+bool is_runtime_matmul(const Planner& p, const Node& node) {
+  if (!node.is("matmul") || !is_float(node.type.dtype) || p.shape(node.inputs[1]).rank() != 2) return false;
+  return !is_packed_matmul(p, node) && (p.shape(node.inputs[0]).rank() == 2 || !node.flag("transpose_x"));
 }
 
 // A convolution that only mixes channels: one tap, every position, one group.
@@ -49,12 +57,17 @@ bool is_bias(const Planner& p, const Node& node, NodeId candidate) {
   const Shape& shape = p.shape(candidate);
   const int from_back = node.type.shape.rank() - output_axis(node);
   const std::int64_t n = node.type.shape[output_axis(node)];
-  return p.is_fixed(candidate) && shape.size() == n && shape.rank() >= from_back &&
-         shape[shape.rank() - from_back] == n;
+  return shape.size() == n && shape.rank() >= from_back && shape[shape.rank() - from_back] == n;
 }
 
 NodeId other_operand(const Node& node, NodeId operand) {
   return node.inputs[0] == operand ? node.inputs[1] : node.inputs[0];
+}
+
+// Whether an activation or a factor can follow: not where the sum goes in parts.
+bool has_whole_sums(const Planner& p, const Node& product) {
+  return !is_runtime_matmul(p, product) ||
+         p.shape(product.inputs[1]).size() / product.type.shape.back() <= most_gemm_inputs;
 }
 
 bool take_binary(const Planner& p, Product& product, const Node& node, NodeId other) {
@@ -65,7 +78,8 @@ bool take_binary(const Planner& p, Product& product, const Node& node, NodeId ot
   }
   if (p.shape(other) != node.type.shape) return false;
   if (node.is("add")) product.residual = other;
-  if (node.is("mul") && product.factor == absent) product.factor = other;
+  if (node.is("mul") && product.factor == absent && has_whole_sums(p, p.node(product.node)))
+    product.factor = other;
   return product.residual == other || product.factor == other;
 }
 
@@ -75,7 +89,8 @@ bool take(const Planner& p, Product& product, NodeId next) {
   const Node& node = p.node(next);
   if (node.type != p.node(product.node).type || p.is_fused(next) || product.residual != absent) return false;
   const auto activation = activation_of(node);
-  if (activation && product.activation == Activation::none && product.factor == absent) {
+  if (activation && product.activation == Activation::none && product.factor == absent &&
+      has_whole_sums(p, p.node(product.node))) {
     product.activation = *activation;
     return true;
   }
@@ -146,15 +161,64 @@ std::vector<Product> find_products(Planner& planner) {
   std::vector<Product> products;
   for (NodeId id = 0; id < planner.graph().size(); ++id) {
     const Node& node = planner.node(id);
-    if (!is_packed_matmul(planner, node) && !is_pointwise_conv(planner, node)) continue;
-    shape_of_call(planner, node);  // packs the weight now, so that a gather from it finds the panels
+    if (is_packed_matmul(planner, node) || is_pointwise_conv(planner, node))
+      shape_of_call(planner, node);  // packs the weight now, so that a gather from it finds the panels
+    else if (!is_runtime_matmul(planner, node))
+      continue;
     products.push_back(grown(planner, id));
   }
   return products;
 }
 
+namespace {
+
+GemmCall shape_of_gemm(const Planner& p, const Node& node) {
+  const bool tx = node.flag("transpose_x"), ty = node.flag("transpose_y");
+  const Shape& b = p.shape(node.inputs[1]);
+  const std::int64_t n = node.type.shape.back(), k = b.size() / n, m = node.type.shape.size() / n;
+  return {.m = m,
+          .n = n,
+          .k = k,
+          .a_row = tx ? 1 : k,
+          .a_col = tx ? m : 1,
+          .b_row = ty ? 1 : n,
+          .b_col = ty ? k : 1,
+          .c_row = n};
+}
+
+// Where the product goes: over the state that it is added to, or to a place of its own.
+Slot place_of(Planner& p, const Product& product) {
+  return product.residual == absent ? p.result(product.last) : p.result_over(product.last, product.residual);
+}
+
+void lower_runtime(Planner& planner, const Product& product) {
+  const Node& node = planner.node(product.node);
+  GemmCall call = shape_of_gemm(planner, node);
+  std::vector<Slot> reads = {planner.wide(node.inputs[0]), planner.wide(node.inputs[1])};
+  const Slot a = reads[0], b = reads[1];
+  const EpilogueSlots epilogue = epilogue_of(planner, product, reads);
+  call.epilogue.activation = product.activation;
+  const Slot c = place_of(planner, product);
+  planner.add_step({.label = label_of(planner, product),
+                    .reads = std::move(reads),
+                    .writes = c,
+                    .run =
+                        [=](const Run& run) {
+                          GemmCall now = call;
+                          now.a = run.at<float>(a);
+                          now.b = run.at<float>(b);
+                          now.c = run.at<float>(c);
+                          now.epilogue = epilogue.at(run);
+                          gemm(run.pool, now, run.scratch);
+                        },
+                    .scratch = gemm_scratch(call, shared_pool().size())});
+}
+
+}  // namespace
+
 void lower_product(Planner& planner, const Product& product) {
   const Node& node = planner.node(product.node);
+  if (is_runtime_matmul(planner, node)) return lower_runtime(planner, product);
   const LinearCall call = shape_of_call(planner, node);
   const std::int64_t images = node.is("conv") ? node.type.shape[0] : 1;
   std::vector<Slot> reads = {planner.wide(node.inputs[0])};

@@ -128,4 +128,23 @@ inline Vec upper_bits(Vec a) {
   return _mm256_and_ps(a.v, _mm256_castsi256_ps(_mm256_set1_epi32(-4096)));
 }
 
+// Four by four inside the halves of a register, then the halves change places.
+inline void transpose(Vec* rows) {
+  __m256 t[8];
+  for (int i = 0; i < 8; i += 4) {
+    const __m256 low0 = _mm256_unpacklo_ps(rows[i].v, rows[i + 1].v);
+    const __m256 high0 = _mm256_unpackhi_ps(rows[i].v, rows[i + 1].v);
+    const __m256 low1 = _mm256_unpacklo_ps(rows[i + 2].v, rows[i + 3].v);
+    const __m256 high1 = _mm256_unpackhi_ps(rows[i + 2].v, rows[i + 3].v);
+    t[i] = _mm256_shuffle_ps(low0, low1, 0x44);
+    t[i + 1] = _mm256_shuffle_ps(low0, low1, 0xee);
+    t[i + 2] = _mm256_shuffle_ps(high0, high1, 0x44);
+    t[i + 3] = _mm256_shuffle_ps(high0, high1, 0xee);
+  }
+  for (int i = 0; i < 4; ++i) {
+    rows[i].v = _mm256_permute2f128_ps(t[i], t[i + 4], 0x20);
+    rows[i + 4].v = _mm256_permute2f128_ps(t[i], t[i + 4], 0x31);
+  }
+}
+
 }  // namespace orion::cpu::avx2

@@ -119,4 +119,31 @@ inline Vec upper_bits(Vec a) {
   return _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(a.v), _mm512_set1_epi32(-4096)));
 }
 
+// Four by four inside the quarters of a register, then the quarters change places.
+inline void transpose(Vec* rows) {
+  __m512 t[16];
+#pragma GCC unroll 4
+  for (int i = 0; i < 16; i += 4) {
+    const __m512 low0 = _mm512_maskz_unpacklo_ps(every, rows[i].v, rows[i + 1].v);
+    const __m512 high0 = _mm512_maskz_unpackhi_ps(every, rows[i].v, rows[i + 1].v);
+    const __m512 low1 = _mm512_maskz_unpacklo_ps(every, rows[i + 2].v, rows[i + 3].v);
+    const __m512 high1 = _mm512_maskz_unpackhi_ps(every, rows[i + 2].v, rows[i + 3].v);
+    t[i] = _mm512_maskz_shuffle_ps(every, low0, low1, 0x44);
+    t[i + 1] = _mm512_maskz_shuffle_ps(every, low0, low1, 0xee);
+    t[i + 2] = _mm512_maskz_shuffle_ps(every, high0, high1, 0x44);
+    t[i + 3] = _mm512_maskz_shuffle_ps(every, high0, high1, 0xee);
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    const __m512 even0 = _mm512_maskz_shuffle_f32x4(every, t[i], t[i + 4], 0x88);
+    const __m512 odd0 = _mm512_maskz_shuffle_f32x4(every, t[i], t[i + 4], 0xdd);
+    const __m512 even1 = _mm512_maskz_shuffle_f32x4(every, t[i + 8], t[i + 12], 0x88);
+    const __m512 odd1 = _mm512_maskz_shuffle_f32x4(every, t[i + 8], t[i + 12], 0xdd);
+    rows[i].v = _mm512_maskz_shuffle_f32x4(every, even0, even1, 0x88);
+    rows[i + 8].v = _mm512_maskz_shuffle_f32x4(every, even0, even1, 0xdd);
+    rows[i + 4].v = _mm512_maskz_shuffle_f32x4(every, odd0, odd1, 0x88);
+    rows[i + 12].v = _mm512_maskz_shuffle_f32x4(every, odd0, odd1, 0xdd);
+  }
+}
+
 }  // namespace orion::cpu::avx512

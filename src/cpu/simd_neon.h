@@ -116,4 +116,13 @@ inline Vec upper_bits(Vec a) {
   return vreinterpretq_f32_s32(vandq_s32(vreinterpretq_s32_f32(a.v), vdupq_n_s32(-4096)));
 }
 
+inline void transpose(Vec* rows) {
+  const float32x4x2_t a = vtrnq_f32(rows[0].v, rows[1].v);
+  const float32x4x2_t b = vtrnq_f32(rows[2].v, rows[3].v);
+  rows[0].v = vcombine_f32(vget_low_f32(a.val[0]), vget_low_f32(b.val[0]));
+  rows[1].v = vcombine_f32(vget_low_f32(a.val[1]), vget_low_f32(b.val[1]));
+  rows[2].v = vcombine_f32(vget_high_f32(a.val[0]), vget_high_f32(b.val[0]));
+  rows[3].v = vcombine_f32(vget_high_f32(a.val[1]), vget_high_f32(b.val[1]));
+}
+
 }  // namespace orion::cpu::neon

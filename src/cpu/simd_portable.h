@@ -133,6 +133,16 @@ inline Vec split_exponent(Vec a, Vec& exponent) {
   return std::bit_cast<Vec::Floats>(bits - (e << 23));
 }
 
+/// rows[i][j] becomes rows[j][i], for as many rows as there are lanes.
+inline void transpose(Vec* rows) {
+  for (int i = 0; i < Vec::lanes; ++i)
+    for (int j = 0; j < i; ++j) {
+      const float kept = rows[i].v[j];
+      rows[i].v[j] = rows[j].v[i];
+      rows[j].v[i] = kept;
+    }
+}
+
 /// a with the lower half of its significand cleared: its square is exact.
 inline Vec upper_bits(Vec a) {
   return std::bit_cast<Vec::Floats>(std::bit_cast<Vec::Ints>(a.v) & -4096);

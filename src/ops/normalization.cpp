@@ -39,25 +39,35 @@ void check_row_operand(const Graph& graph, const Node& node, std::size_t arg) {
          ", the normalised axes of x are ", row);
 }
 
-TensorType norm_type(const Graph& graph, Node& node, DType epsilon_dtype) {
+// Operands from `first` on have the shape of a row.
+TensorType norm_type(const Graph& graph, Node& node, std::size_t first, DType epsilon_dtype) {
   const TensorType& x = operand(graph, node, 0);
   canonical_axes(node, "axes", x.shape.rank(), true);
   canonical_number(node, "epsilon", epsilon_dtype);
   if (!(node.number("epsilon") >= 0.0))
     fail(node.op->name, ": epsilon ", node.number("epsilon"), " is negative");
-  for (std::size_t arg = 1; arg < node.op->args.size(); ++arg) check_row_operand(graph, node, arg);
+  for (std::size_t arg = first; arg < node.op->args.size(); ++arg) check_row_operand(graph, node, arg);
   return x;
 }
 
 TensorType layer_norm_type(const Graph& graph, Node& node) {
   require_float(graph, node, 0);
-  return norm_type(graph, node, operand(graph, node, 0).dtype);
+  return norm_type(graph, node, 1, operand(graph, node, 0).dtype);
 }
 
 // MIL never sees this epsilon, so fp16 does not round it (1e-6 would lose most of its digits).
 TensorType rms_norm_type(const Graph& graph, Node& node) {
   require_float(graph, node, 0);
-  return norm_type(graph, node, DType::fp32);
+  return norm_type(graph, node, 1, DType::fp32);
+}
+
+TensorType norm_gradient_type(const Graph& graph, Node& node) {
+  require_float(graph, node, 0);
+  require_same_dtype(graph, node, 0, 1);
+  const TensorType& x = operand(graph, node, 0);
+  if (operand(graph, node, 1).shape != x.shape)
+    fail(node.op->name, ": dy is ", operand(graph, node, 1).shape, ", x is ", x.shape);
+  return norm_type(graph, node, 2, node.op->name == "rms_norm_gradient" ? DType::fp32 : x.dtype);
 }
 
 // -- kernels --------------------------------------------------------------------------------------
@@ -100,6 +110,38 @@ void normalise(const KernelCall& call, const std::vector<double>& centres, const
     const double x = static_cast<double>(call.in[0].as<float>()[i]) - centres[row];
     call.out.as<float>()[i] = static_cast<float>(x / size * scale + shift);
   });
+}
+
+// With n = (x - centre) / size and g = dy gamma: dx = (g - shift - n mean(g n)) / size
+void norm_gradient_kernel(const KernelCall& call, const std::vector<double>& centres, bool centred) {
+  const auto x = [&](std::size_t i, std::size_t row) {
+    return static_cast<double>(call.in[0].as<float>()[i]) - centres[row];
+  };
+  const auto g = [&](std::size_t i, std::size_t place) {
+    const double gamma =
+        call.in[2].data == nullptr ? 1.0 : static_cast<double>(call.in[2].as<float>()[place]);
+    return static_cast<double>(call.in[1].as<float>()[i]) * gamma;
+  };
+  std::vector<double> sizes = zero_for_each_row(call), along = sizes, shifts = sizes;
+  const auto length = static_cast<double>(call.in[0].shape.size()) / static_cast<double>(sizes.size());
+  for_each_element(call, [&](std::size_t i, std::size_t row, std::size_t place) {
+    sizes[row] += x(i, row) * x(i, row) / length;
+    along[row] += g(i, place) * x(i, row) / length;
+    shifts[row] += centred ? g(i, place) / length : 0.0;
+  });
+  for (double& size : sizes) size = std::sqrt(size + call.node.number("epsilon"));
+  for_each_element(call, [&](std::size_t i, std::size_t row, std::size_t place) {
+    const double back = x(i, row) * along[row] / (sizes[row] * sizes[row]);
+    call.out.as<float>()[i] = static_cast<float>((g(i, place) - shifts[row] - back) / sizes[row]);
+  });
+}
+
+void layer_norm_gradient_kernel(const KernelCall& call) {
+  norm_gradient_kernel(call, row_means(call, [](double x, std::size_t) { return x; }), true);
+}
+
+void rms_norm_gradient_kernel(const KernelCall& call) {
+  norm_gradient_kernel(call, zero_for_each_row(call), false);
 }
 
 void layer_norm_kernel(const KernelCall& call) {
@@ -151,21 +193,34 @@ Value row_sum(const GradientCall& c, Value dy, Value like) {
 }
 
 // With n = normalised(c) and g = dy gamma: dc = (g - n mean(g n)) factor
-Value norm_gradient(const GradientCall& c, const Normalised& n, Value g) {
-  const Value along = ops::reduce_mean(ops::mul(g, n.value), c.node.list("axes"), true);
+Value norm_gradient(const Node& node, const Normalised& n, Value g) {
+  const Value along = ops::reduce_mean(ops::mul(g, n.value), node.list("axes"), true);
   return ops::mul(ops::sub(g, ops::mul(n.value, along)), n.factor);
 }
 
 Values layer_norm_gradient(const GradientCall& c) {
-  const Normalised n = normalised(c.node, centred(c.node, c.in[0]));
-  const Value dc = norm_gradient(c, n, scaled_by(c.node, c.dy, c.in[1]));
-  return {centred(c.node, dc), row_sum(c, ops::mul(c.dy, n.value), c.in[1]), row_sum(c, c.dy, c.in[2])};
+  const Ints& axes = c.node.list("axes");
+  const double epsilon = c.node.number("epsilon");
+  const Value n = ops::layer_norm(c.in[0], axes, {}, {}, epsilon);
+  return {ops::layer_norm_gradient(c.in[0], c.dy, axes, c.in[1], epsilon),
+          row_sum(c, ops::mul(c.dy, n), c.in[1]), row_sum(c, c.dy, c.in[2])};
 }
 
 Values rms_norm_gradient(const GradientCall& c) {
-  const Normalised n = normalised(c.node, c.in[0]);
-  return {norm_gradient(c, n, scaled_by(c.node, c.dy, c.in[1])),
-          row_sum(c, ops::mul(c.dy, n.value), c.in[1])};
+  const Ints& axes = c.node.list("axes");
+  const double epsilon = c.node.number("epsilon");
+  const Value n = ops::rms_norm(c.in[0], axes, {}, epsilon);
+  return {ops::rms_norm_gradient(c.in[0], c.dy, axes, c.in[1], epsilon),
+          row_sum(c, ops::mul(c.dy, n), c.in[1])};
+}
+
+Value expand_layer_norm_gradient(const ExpandCall& c) {
+  const Normalised n = normalised(c.node, centred(c.node, c.in[0]));
+  return centred(c.node, norm_gradient(c.node, n, scaled_by(c.node, c.in[1], c.in[2])));
+}
+
+Value expand_rms_norm_gradient(const ExpandCall& c) {
+  return norm_gradient(c.node, normalised(c.node, c.in[0]), scaled_by(c.node, c.in[1], c.in[2]));
 }
 
 Value expand_layer_norm(const ExpandCall& c) {
@@ -213,6 +268,32 @@ OpDef rms_norm_op() {
           .gradient = rms_norm_gradient,
           .expand = expand_rms_norm,
           .in_mil = not_in_mil};
+}
+
+namespace {
+
+OpDef gradient_op(std::string_view name, std::string_view doc, void (*kernel)(const KernelCall&),
+                  Value (*expand)(const ExpandCall&)) {
+  return {.name = name,
+          .doc = doc,
+          .args = {{"x"}, {"dy"}, {"gamma", ArgKind::optional}},
+          .attrs = {{"axes", AttrKind::integers}, {"epsilon", AttrKind::number, 1e-5}},
+          .infer = norm_gradient_type,
+          .kernel = kernel,
+          .expand = expand,
+          .in_mil = not_in_mil};
+}
+
+}  // namespace
+
+OpDef layer_norm_gradient_op() {
+  return gradient_op("layer_norm_gradient", "What comes back through layer_norm: dy by its derivative at x.",
+                     layer_norm_gradient_kernel, expand_layer_norm_gradient);
+}
+
+OpDef rms_norm_gradient_op() {
+  return gradient_op("rms_norm_gradient", "What comes back through rms_norm: dy by its derivative at x.",
+                     rms_norm_gradient_kernel, expand_rms_norm_gradient);
 }
 
 }  // namespace orion

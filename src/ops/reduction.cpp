@@ -44,6 +44,14 @@ TensorType softmax_type(const Graph& graph, Node& node) {
   return operand(graph, node, 0);
 }
 
+TensorType softmax_gradient_type(const Graph& graph, Node& node) {
+  require_same_dtype(graph, node, 0, 1);
+  const TensorType y = softmax_type(graph, node);
+  if (operand(graph, node, 1).shape != y.shape)
+    fail("softmax_gradient: dy is ", operand(graph, node, 1).shape, ", y is ", y.shape);
+  return y;
+}
+
 // -- kernels --------------------------------------------------------------------------------------
 
 // Folds every element of x into the accumulator of its result element, in row-major order.
@@ -104,14 +112,34 @@ void softmax_line(const float* x, float* y, std::int64_t count, std::int64_t str
     y[i * stride] = static_cast<float>(static_cast<double>(y[i * stride]) / sum);
 }
 
-void softmax_kernel(const KernelCall& call) {
+// Calls body(first element, count, stride) for every line along the axis.
+template <class Body>
+void for_each_line(const KernelCall& call, const Body& body) {
   const auto axis = static_cast<int>(call.node.integer("axis"));
   const Shape& shape = call.out.shape;
   const std::int64_t count = shape[axis];
   const std::int64_t stride = shape.stride(axis);
   for (std::int64_t block = 0; block < shape.size(); block += count * stride)
-    for (std::int64_t line = block; line < block + stride; ++line)
-      softmax_line(call.in[0].as<float>() + line, call.out.as<float>() + line, count, stride);
+    for (std::int64_t line = block; line < block + stride; ++line) body(line, count, stride);
+}
+
+void softmax_kernel(const KernelCall& call) {
+  for_each_line(call, [&](std::int64_t line, std::int64_t count, std::int64_t stride) {
+    softmax_line(call.in[0].as<float>() + line, call.out.as<float>() + line, count, stride);
+  });
+}
+
+void softmax_gradient_kernel(const KernelCall& call) {
+  const float* y = call.in[0].as<float>();
+  const float* dy = call.in[1].as<float>();
+  for_each_line(call, [&](std::int64_t line, std::int64_t count, std::int64_t stride) {
+    double sum = 0.0;
+    for (std::int64_t i = line; i < line + count * stride; i += stride)
+      sum += static_cast<double>(y[i]) * static_cast<double>(dy[i]);
+    for (std::int64_t i = line; i < line + count * stride; i += stride)
+      call.out.as<float>()[i] =
+          static_cast<float>(static_cast<double>(y[i]) * (static_cast<double>(dy[i]) - sum));
+  });
 }
 
 // -- gradients ------------------------------------------------------------------------------------
@@ -143,10 +171,14 @@ Values max_gradient(const GradientCall& c) {
   return {ops::mul(is_max, ops::real_div(unsqueezed(c, c.dy), count))};
 }
 
-// dx = y (dy - sum(y dy))
 Values softmax_gradient(const GradientCall& c) {
-  const Value sum = ops::reduce_sum(ops::mul(c.out, c.dy), {c.node.integer("axis")}, true);
-  return {ops::mul(c.out, ops::sub(c.dy, sum))};
+  return {ops::softmax_gradient(c.out, c.dy, c.node.integer("axis"))};
+}
+
+// dx = y (dy - sum(y dy))
+Value expand_softmax_gradient(const ExpandCall& c) {
+  const Value sum = ops::reduce_sum(ops::mul(c.in[0], c.in[1]), {c.node.integer("axis")}, true);
+  return ops::mul(c.in[0], ops::sub(c.in[1], sum));
 }
 
 OpDef reduction_op(std::string_view name, std::string_view doc, TensorType (*infer)(const Graph&, Node&),
@@ -188,6 +220,14 @@ std::span<const OpDef> reduction_ops() {
        .infer = softmax_type,
        .kernel = softmax_kernel,
        .gradient = softmax_gradient},
+      {.name = "softmax_gradient",
+       .doc = "What comes back through softmax, y being its result: y * (dy - sum(y * dy)) along the axis.",
+       .args = {{"y"}, {"dy"}},
+       .attrs = {{"axis", AttrKind::integer, std::int64_t{-1}}},
+       .infer = softmax_gradient_type,
+       .kernel = softmax_gradient_kernel,
+       .expand = expand_softmax_gradient,
+       .in_mil = not_in_mil},
   };
   return table;
 }

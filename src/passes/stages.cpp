@@ -107,7 +107,8 @@ void output_gradients(StageGraph& stage, const Differentiated& whole) {
 
 class Cutter {
  public:
-  explicit Cutter(const Differentiated& whole) : whole_(whole), graph_(whole.graph) {
+  Cutter(const Differentiated& whole, const std::function<bool(const Node&)>& repeat)
+      : whole_(whole), graph_(whole.graph), repeat_(repeat) {
     const auto all = [](NodeId) { return true; };
     forward_ = needed_for(graph_, original_outputs(), all);
     backward_ = needed_for(graph_, input_gradients(), all);
@@ -154,7 +155,8 @@ class Cutter {
   // What every stage may have for itself.
   bool is_free(NodeId id) const {
     const Node& node = graph_.node(id);
-    return node.op->is_source() || node.is("reshape") || is_view_of_source(id);
+    return node.op->is_source() || node.is("reshape") || is_view_of_source(id) ||
+           (repeat_ && stage_of(id) == Stage::forward && repeat_(node));
   }
 
   // Another layout of a weight is a weight to the program that reads it, but a large value between programs;
@@ -225,6 +227,7 @@ class Cutter {
 
   const Differentiated& whole_;
   const Graph& graph_;
+  const std::function<bool(const Node&)>& repeat_;
   std::vector<bool> forward_;
   std::vector<bool> backward_;
   std::map<NodeId, std::string> exports_;
@@ -278,8 +281,8 @@ Graph accumulating(const Differentiated& whole) {
   return std::move(to.graph());
 }
 
-Stages in_stages(const Differentiated& whole) {
-  return Cutter(whole).cut();
+Stages in_stages(const Differentiated& whole, const std::function<bool(const Node&)>& repeat) {
+  return Cutter(whole, repeat).cut();
 }
 
 Graph weights_as_inputs(const Graph& graph, std::vector<WeightPort>& ports) {

@@ -65,6 +65,11 @@ std::vector<std::int32_t> positions_of(const TrainOptions& options) {
   return positions;
 }
 
+// On the CPU these take next to no time, and their results are a third of what a layer keeps.
+bool cheap(const Node& node) {
+  return node.is("silu") || node.is("gelu") || node.is("mul") || node.is("rms_norm") || node.is("layer_norm");
+}
+
 /// Half a layer: its programs, and the values that its backward pass reads.
 struct Segment {
   std::string name;
@@ -198,7 +203,7 @@ struct Trainer::Impl {
     const Differentiated whole =
         differentiate(training_layer(config, shape), std::span(&x_name, 1),
                       in_place ? std::function<bool(const Graph&, const Node&)>() : shared_parts);
-    const Stages stages = in_stages(whole);
+    const Stages stages = in_stages(whole, in_place ? cheap : std::function<bool(const Node&)>());
     return {.name = str("layer ", shape.layer, ' ', segment_name(shape.kind)),
             .forward = on_device->compile(stages.forward),
             .backward = on_device->compile(stages.backward),

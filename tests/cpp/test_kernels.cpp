@@ -1,6 +1,6 @@
 // Every kernel, on every instruction set this machine has, against a plain loop in double precision.
 #include "base/f16.h"
-#include "cpu/kernel_table.h"
+#include "kernel_bench.h"
 #include "orion/error.h"
 
 #include <algorithm>
@@ -19,60 +19,6 @@ using namespace orion;
 using namespace orion::cpu;
 
 namespace {
-
-using Floats = std::vector<float>;
-using Doubles = std::vector<double>;
-
-constexpr float infinity = std::numeric_limits<float>::infinity();
-constexpr float not_a_number = std::numeric_limits<float>::quiet_NaN();
-
-std::size_t index(std::int64_t i) {
-  return static_cast<std::size_t>(i);
-}
-
-Floats random_floats(std::int64_t count, unsigned seed) {
-  std::mt19937 generator(seed);
-  std::uniform_real_distribution<float> uniform(-1.0F, 1.0F);
-  Floats values(index(count));
-  for (float& value : values) value = uniform(generator);
-  return values;
-}
-
-/// Runs `test` once per instruction set and restores the choice.
-void on_every_isa(const std::function<void()>& test) {
-  const Kernels& before = kernels();
-  for (const Kernels* set : supported_kernels()) {
-    INFO("instruction set " << set->name);
-    use_kernels(*set);
-    test();
-  }
-  use_kernels(before);
-}
-
-/// Results with one and with three threads, which must agree bit for bit.
-Floats with_threads(const std::function<Floats(ThreadPool&)>& kernel) {
-  static ThreadPool one(1);
-  static ThreadPool three(3);
-  const Floats result = kernel(one);
-  const Floats again = kernel(three);
-  REQUIRE(result.size() == again.size());
-  CHECK(std::memcmp(result.data(), again.data(), result.size() * sizeof(float)) == 0);
-  return result;
-}
-
-void check_close(const Floats& got, const Doubles& want, double tolerance) {
-  REQUIRE(got.size() == want.size());
-  double worst = 0.0;
-  for (std::size_t i = 0; i < got.size(); ++i) {
-    if (std::isnan(want[i])) {
-      CHECK(std::isnan(got[i]));
-      continue;
-    }
-    const double error = std::fabs(static_cast<double>(got[i]) - want[i]) / (1.0 + std::fabs(want[i]));
-    worst = std::isnan(error) ? infinity : std::max(worst, error);
-  }
-  CHECK(worst <= tolerance);
-}
 
 // A matrix in fp32 or fp16 memory, its values representable in either.
 struct Stored {
@@ -124,8 +70,6 @@ double activate(Activation activation, double x) {
   }
   return not_a_number;
 }
-
-constexpr std::int64_t odd_sizes[] = {1, 2, 3, 7, 17, 31, 33, 64, 65, 100, 129};
 
 struct LinearCase {
   std::int64_t m, n, k;
@@ -407,6 +351,49 @@ TEST_CASE("gemm multiplies matrices of any strides, one or many") {
             }
         check_close(got, want, 1e-5);
       }
+  });
+}
+
+TEST_CASE("gemm adds to what was there, and takes bias, activation and factor before") {
+  on_every_isa([] {
+    for (const std::int64_t k : {3, 40, 4100}) {
+      INFO("k " << k);
+      const bool plain = k > most_gemm_inputs;
+      const std::int64_t m = 19, n = 45;
+      const Floats a = random_floats(m * k, 1), b = random_floats(k * n, 2), bias = random_floats(n, 3);
+      const Floats factor = random_floats(m * n, 4), before = random_floats(m * n, 5);
+      const Activation activation = plain ? Activation::none : Activation::silu;
+      const Floats got = with_threads([&](ThreadPool& pool) {
+        Floats c = before;
+        const GemmCall call{.m = m,
+                            .n = n,
+                            .k = k,
+                            .a = a.data(),
+                            .a_row = k,
+                            .b = b.data(),
+                            .b_row = n,
+                            .c = c.data(),
+                            .c_row = n,
+                            .epilogue = {.bias = bias.data(),
+                                         .activation = activation,
+                                         .factor = plain ? nullptr : factor.data(),
+                                         .residual = c.data()}};
+        std::vector<std::byte> scratch(gemm_scratch(call, pool.size()));
+        gemm(pool, call, scratch);
+        return c;
+      });
+      Doubles want(got.size());
+      for (std::int64_t r = 0; r < m; ++r)
+        for (std::int64_t col = 0; col < n; ++col) {
+          double sum = static_cast<double>(bias[index(col)]);
+          for (std::int64_t x = 0; x < k; ++x)
+            sum += static_cast<double>(a[index(r * k + x)]) * static_cast<double>(b[index(x * n + col)]);
+          const double scale = plain ? 1.0 : static_cast<double>(factor[index(r * n + col)]);
+          want[index(r * n + col)] =
+              activate(activation, sum) * scale + static_cast<double>(before[index(r * n + col)]);
+        }
+      check_close(got, want, k > 100 ? 1e-4 : 1e-5);
+    }
   });
 }
 

@@ -105,6 +105,7 @@ COND_IGNORED = "its type inference ignores the shape of cond"
 REFUSED = "the gradient rule refuses it"
 SPECIAL = [0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan, 65504.0, -30.0]
 EXTREME = exactly("fp32", SPECIAL)
+FAR = exactly("fp32", [-1e4, -90.0, -12.0, 12.0, 90.0, 1e4])
 
 
 def unary(op: str, low: float, high: float, **attrs: Any) -> list[Case]:
@@ -114,6 +115,13 @@ def unary(op: str, low: float, high: float, **attrs: Any) -> list[Case]:
         Case(op, [f32(2, 3, 1, 2, 3, low=low, high=high)], attrs),
         Case(op, [f16(3, 5, low=low, high=high)], attrs),
     ]
+
+
+def binary_like(op: str, most: float, **attrs: Any) -> list[Case]:
+    """Ops of an operand up to `most` and what comes back through it."""
+    shapes: list[tuple[int, ...]] = [(7,), (2, 37), (2, 3, 1, 2, 3)]
+    cases = [Case(op, [f32(*s, low=-most, high=most), f32(*s)], attrs) for s in shapes]
+    return [*cases, Case(op, [f16(3, 5, low=-most, high=most), f16(3, 5)], attrs)]
 
 
 def binary(op: str, low: float = -2.0, high: float = 2.0) -> list[Case]:
@@ -529,6 +537,34 @@ CROSS_ENTROPY = [
     Case("cross_entropy", [f16(3, 9), indices([8, 0, 1])]),
 ]
 
+GRADIENTS = [
+    *binary_like("silu_gradient", 6),
+    Case("silu_gradient", [FAR, f32(6)], kink="next to nothing"),
+    *binary_like("gelu_gradient", 4),
+    Case("gelu_gradient", [FAR, f32(6)], kink="next to nothing"),
+    *binary_like("gelu_gradient", 4, mode="TANH_APPROXIMATION"),
+    Case("gelu_gradient", [FAR, f32(6)], {"mode": "TANH_APPROXIMATION"}, kink="next to nothing"),
+    *binary_like("gelu_gradient", 4, mode="SIGMOID_APPROXIMATION"),
+    *binary_like("softmax_gradient", 1, axis=-1),
+    Case("softmax_gradient", [f32(2, 3, 4), f32(2, 3, 4)], {"axis": 1}),
+    Case("layer_norm_gradient", [f32(3, 5), f32(3, 5), f32(5)], {"axes": [-1]}),
+    Case("layer_norm_gradient", [f32(2, 3, 37), f32(2, 3, 37), None], {"axes": [2]}),
+    Case("layer_norm_gradient", [f32(2, 3, 4), f32(2, 3, 4), f32(2, 4)], {"axes": [0, 2]}),
+    Case("layer_norm_gradient", [f16(3, 8), f16(3, 8), f16(8)], {"axes": [1], "epsilon": 0.1}),
+    Case("rms_norm_gradient", [f32(3, 5), f32(3, 5), f32(5)], {"axes": [-1]}),
+    Case("rms_norm_gradient", [f32(2, 3, 37), f32(2, 3, 37), None], {"axes": [2]}),
+    Case("rms_norm_gradient", [f32(2, 3, 4), f32(2, 3, 4), f32(2, 4)], {"axes": [0, 2]}),
+    Case("rms_norm_gradient", [f16(3, 8), f16(3, 8), f16(8)], {"axes": [1], "epsilon": 0.1}),
+    Case("cross_entropy_gradient", [f32(4, 5), indices([0, 4, 2, 2]), f32(4)]),
+    Case(
+        "cross_entropy_gradient",
+        [f32(2, 3, 37, low=-9, high=9), indices([[0, -100, 36], [1, 1, -100]]), f32(2, 3)],
+    ),
+    Case("cross_entropy_gradient", [f32(3, 4), indices([3, 0, 3]), f32(3)], {"ignore_index": 3}),
+    Case("cross_entropy_gradient", [f32(6), indices(5), f32()]),
+    Case("cross_entropy_gradient", [f16(3, 9), indices([8, 0, 1]), f16(3)]),
+]
+
 CASES: list[Case] = [
     *ELEMENTWISE,
     *REDUCTION,
@@ -542,6 +578,7 @@ CASES: list[Case] = [
     *ATTENTION,
     *CACHE_UPDATE,
     *CROSS_ENTROPY,
+    *GRADIENTS,
 ]
 
 
@@ -793,6 +830,32 @@ BAD_CASES: list[BadCase] = [
         {},
         "cross_entropy: labels are (3,), logits (2, 3) want (2,)",
     ),
+    BadCase(
+        "cross_entropy_gradient",
+        [f32(2, 3), i32(2), f32(3)],
+        {},
+        "cross_entropy_gradient: dy is (3,), one number for each of the (2,) rows is needed",
+    ),
+    *[
+        BadCase(
+            f"{op}_gradient", [f32(2, 3), f32(2)], attrs, f"{op}_gradient: dy is (2,), x is (2, 3)"
+        )
+        for op, attrs in [
+            ("silu", {}),
+            ("gelu", {}),
+            ("layer_norm", {"axes": [1]}),
+            ("rms_norm", {"axes": [1]}),
+        ]
+    ],
+    BadCase(
+        "softmax_gradient", [f32(2, 3), f32(2)], {}, "softmax_gradient: dy is (2,), y is (2, 3)"
+    ),
+    BadCase(
+        "gelu_gradient",
+        [f32(2), f32(2)],
+        {"mode": "FAST"},
+        "gelu_gradient: mode 'FAST', one of EXACT, TANH_APPROXIMATION",
+    ),
 ]
 
 
@@ -860,5 +923,11 @@ BAD_RUNS: list[BadRun] = [
         [f32(2, 3), indices([-1, 0])],
         {},
         "cross_entropy: label -1 (element 0 of labels) is none of the 3 classes",
+    ),
+    BadRun(
+        "cross_entropy_gradient",
+        [f32(2, 3), indices([1, 3]), f32(2)],
+        {},
+        "cross_entropy_gradient: label 3 (element 1 of labels) is none of the 3 classes",
     ),
 ]

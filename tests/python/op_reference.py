@@ -260,6 +260,62 @@ def _cross_entropy(logits: Array, labels: Array, ignore_index: int = -100) -> Ar
     return np.where(ignored, 0, log_sum - picked)
 
 
+# What comes back through an op, by closed form.
+
+
+def _silu_gradient(x: Array, dy: Array) -> Array:
+    s = _sigmoid(x)
+    return np.asarray(dy * (s + x * s * (1 - s)))
+
+
+def _gelu_gradient(x: Array, dy: Array, mode: str = "EXACT") -> Array:
+    if mode == "EXACT":
+        density = np.exp(-x * x / 2) / math.sqrt(2 * math.pi)
+        return np.asarray(dy * (0.5 * (1 + _erf(x / math.sqrt(2))) + x * density))
+    if mode == "TANH_APPROXIMATION":
+        t = np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))
+        du = math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * x**2)
+        return np.asarray(dy * 0.5 * (1 + t + x * (1 - t * t) * du))
+    p = _sigmoid(1.702 * x)
+    return np.asarray(dy * (p + 1.702 * x * p * (1 - p)))
+
+
+def _softmax_gradient(y: Array, dy: Array, axis: int = -1) -> Array:
+    return np.asarray(y * (dy - (y * dy).sum(axis=axis, keepdims=True)))
+
+
+def _norm_gradient(x: Array, dy: Array, gamma: Array | None, axes: Any, epsilon: float) -> Array:
+    """Through x / sqrt(mean(x^2) + epsilon) * gamma, by the Jacobian of one row after the other."""
+    g = dy if gamma is None else dy * gamma.reshape(_row_shape(x, tuple(axes)))
+    size = np.mean(x * x, axis=tuple(axes), keepdims=True) + epsilon
+    along = np.mean(g * x, axis=tuple(axes), keepdims=True)
+    return np.asarray(g / np.sqrt(size) - x * along / size**1.5)
+
+
+def _rms_norm_gradient(
+    x: Array, dy: Array, gamma: Array | None, axes: Any, epsilon: float = 1e-5
+) -> Array:
+    return _norm_gradient(x, dy, gamma, axes, epsilon)
+
+
+def _layer_norm_gradient(
+    x: Array, dy: Array, gamma: Array | None, axes: Any, epsilon: float = 1e-5
+) -> Array:
+    centred = x - x.mean(axis=tuple(axes), keepdims=True)
+    dx = _norm_gradient(centred, dy, gamma, axes, epsilon)
+    return np.asarray(dx - dx.mean(axis=tuple(axes), keepdims=True))
+
+
+def _cross_entropy_gradient(
+    logits: Array, labels: Array, dy: Array, ignore_index: int = -100
+) -> Array:
+    weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    hot = labels[..., None] == np.arange(logits.shape[-1])
+    counts = (labels != ignore_index)[..., None]
+    softmax = weights / weights.sum(axis=-1, keepdims=True)
+    return np.where(counts, (softmax - hot) * np.asarray(dy)[..., None], 0)
+
+
 REFERENCE: dict[str, Reference] = {
     "identity": lambda x: x,
     "cast": _cast,
@@ -312,6 +368,12 @@ REFERENCE: dict[str, Reference] = {
     "scaled_dot_product_attention": _attention,
     "cache_update": _cache_update,
     "cross_entropy": _cross_entropy,
+    "silu_gradient": _silu_gradient,
+    "gelu_gradient": _gelu_gradient,
+    "softmax_gradient": _softmax_gradient,
+    "layer_norm_gradient": _layer_norm_gradient,
+    "rms_norm_gradient": _rms_norm_gradient,
+    "cross_entropy_gradient": _cross_entropy_gradient,
 }
 
 

@@ -225,6 +225,7 @@ def test_attributes_are_canonical(case: Case) -> None:
 # -- coremltools ----------------------------------------------------------------------------------
 
 OURS_ALONE = {"neg", "broadcast_to", "rms_norm", "rope", "cache_update", "cross_entropy"}
+OURS_ALONE |= {op for op in TABLE if op.endswith("_gradient")}
 OUR_ATTRIBUTES = {"scaled_dot_product_attention": {"causal", "scale"}}
 
 

@@ -1,0 +1,128 @@
+// What mostly training runs: gradients over rows, the loss, sums over axes, rows added to a table.
+#include "cpu/lower.h"
+
+#include "orion/error.h"
+
+#include <algorithm>
+
+namespace orion::cpu {
+namespace {
+
+void lower_rows_gradient(Planner& p, NodeId id, void (*kernel)(ThreadPool&, const RowsGradientCall&),
+                         NodeId gamma, float epsilon) {
+  const Node& node = p.node(id);
+  const RowsGradientCall call{
+      .rows = leading(node.type.shape), .cols = node.type.shape.back(), .epsilon = epsilon};
+  const Slot x = p.wide(node.inputs[0]), dy = p.wide(node.inputs[1]);
+  const Slot g = gamma == absent ? no_slot : p.wide(gamma);
+  std::vector<Slot> reads = {dy, x, g};
+  std::erase(reads, no_slot);
+  const Slot dx = p.result(id);
+  p.add_step({.label = label(node),
+              .reads = std::move(reads),
+              .writes = dx,
+              .run =
+                  [=](const Run& run) {
+                    RowsGradientCall now = call;
+                    now.x = run.at<float>(x);
+                    now.dy = run.at<float>(dy);
+                    now.dx = run.at<float>(dx);
+                    now.gamma = run.at<float>(g);
+                    kernel(run.pool, now);
+                  },
+              .in_place = true});
+}
+
+// The axes of a sum as one axis of (outer, size, inner), if they are neighbours.
+std::optional<SumCall> sum_call(const Node& node, const Shape& x) {
+  const std::vector<std::int64_t>& axes = node.list("axes");
+  if (axes.empty() || axes.back() - axes.front() + 1 != std::ssize(axes)) return std::nullopt;
+  SumCall call{.outer = 1, .size = 1, .inner = 1};
+  for (int axis = 0; axis < x.rank(); ++axis)
+    (axis < axes.front() ? call.outer : axis > axes.back() ? call.inner : call.size) *= x[axis];
+  if (node.is("reduce_mean")) call.factor = 1.0F / static_cast<float>(call.size);
+  return call;
+}
+
+}  // namespace
+
+void lower_norm_gradient(Planner& p, NodeId id) {
+  const Node& node = p.node(id);
+  if (!last_axis_only(node, node.type.shape)) return lower_reference(p, id);
+  lower_rows_gradient(p, id, node.is("layer_norm_gradient") ? layer_norm_gradient : rms_norm_gradient,
+                      node.inputs[2], static_cast<float>(node.number("epsilon")));
+}
+
+void lower_softmax_gradient(Planner& p, NodeId id) {
+  const Node& node = p.node(id);
+  if (node.integer("axis") != node.type.shape.rank() - 1) return lower_reference(p, id);
+  lower_rows_gradient(p, id, softmax_gradient, absent, 0.0F);
+}
+
+// The loss, or with a third operand its gradient.
+void lower_cross_entropy(Planner& p, NodeId id) {
+  const Node& node = p.node(id);
+  const Shape& logits = p.shape(node.inputs[0]);
+  const bool back = node.inputs.size() == 3;
+  const CrossEntropyCall call{
+      .rows = leading(logits), .cols = logits.back(), .ignored = node.integer("ignore_index")};
+  const Slot x = p.wide(node.inputs[0]), labels = p.wide(node.inputs[1]);
+  const Slot dy = back ? p.wide(node.inputs[2]) : no_slot;
+  std::vector<Slot> reads = {x, labels, dy};
+  std::erase(reads, no_slot);
+  const Slot y = p.result(id);
+  p.add_step({.label = label(node),
+              .reads = std::move(reads),
+              .writes = y,
+              .run =
+                  [=](const Run& run) {
+                    CrossEntropyCall now = call;
+                    now.logits = run.at<float>(x);
+                    now.labels = run.at<std::int32_t>(labels);
+                    now.dy = run.at<float>(dy);
+                    now.y = run.at<float>(y);
+                    cross_entropy(run.pool, now);
+                  },
+              .in_place = back});
+}
+
+void lower_sum(Planner& p, NodeId id) {
+  const Node& node = p.node(id);
+  const auto call = sum_call(node, p.shape(node.inputs[0]));
+  if (!is_float(node.type.dtype) || !call) return lower_reference(p, id);
+  const Slot x = p.wide(node.inputs[0]);
+  const Slot y = p.result(id);
+  p.add_step({.label = label(node), .reads = {x}, .writes = y, .run = [=, sums = *call](const Run& run) {
+                SumCall now = sums;
+                now.x = run.at<float>(x);
+                now.y = run.at<float>(y);
+                sum(run.pool, now);
+              }});
+}
+
+// Rows added to a table: over it, where it is a state.
+void lower_scatter(Planner& p, NodeId id) {
+  const Node& node = p.node(id);
+  const Shape& table = node.type.shape;
+  const bool plain_rows = is_float(node.type.dtype) && node.text("mode") == "add" && table.rank() == 2 &&
+                          node.integer("axis") == 0;
+  if (!plain_rows) return lower_reference(p, id);
+  const auto count = static_cast<std::size_t>(p.shape(node.inputs[1]).size());
+  const std::int64_t n = table[0], k = table[1];
+  const Slot before = p.wide(node.inputs[0]), indices = p.wide(node.inputs[1]);
+  const Slot rows = p.wide(node.inputs[2]);
+  const Slot y = p.result_over(id, node.inputs[0]);
+  p.add_step({.label = label(node),
+              .reads = {before, indices, rows},
+              .writes = y,
+              .run =
+                  [=](const Run& run) {
+                    auto* ids = reinterpret_cast<std::int32_t*>(run.scratch.data());
+                    count_from_front({run.at<std::int32_t>(indices), count}, n, ids);
+                    if (y != before) std::copy_n(run.at<float>(before), n * k, run.at<float>(y));
+                    scatter_add_rows(run.pool, run.at<float>(rows), {ids, count}, run.at<float>(y), n, k);
+                  },
+              .scratch = count * sizeof(std::int32_t)});
+}
+
+}  // namespace orion::cpu

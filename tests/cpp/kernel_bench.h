@@ -1,0 +1,74 @@
+// What tests of the kernels share: numbers, and runs on every instruction set and on several threads.
+#pragma once
+
+#include "cpu/kernel_table.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <limits>
+#include <random>
+#include <vector>
+
+#include <doctest/doctest.h>
+
+namespace orion::cpu {
+
+using Floats = std::vector<float>;
+using Doubles = std::vector<double>;
+
+inline constexpr float infinity = std::numeric_limits<float>::infinity();
+inline constexpr float not_a_number = std::numeric_limits<float>::quiet_NaN();
+
+inline std::size_t index(std::int64_t i) {
+  return static_cast<std::size_t>(i);
+}
+
+inline Floats random_floats(std::int64_t count, unsigned seed) {
+  std::mt19937 generator(seed);
+  std::uniform_real_distribution<float> uniform(-1.0F, 1.0F);
+  Floats values(index(count));
+  for (float& value : values) value = uniform(generator);
+  return values;
+}
+
+/// Runs `test` once per instruction set and restores the choice.
+inline void on_every_isa(const std::function<void()>& test) {
+  const Kernels& before = kernels();
+  for (const Kernels* set : supported_kernels()) {
+    INFO("instruction set " << set->name);
+    use_kernels(*set);
+    test();
+  }
+  use_kernels(before);
+}
+
+/// Results with one and with three threads, which must agree bit for bit.
+inline Floats with_threads(const std::function<Floats(ThreadPool&)>& kernel) {
+  static ThreadPool one(1);
+  static ThreadPool three(3);
+  const Floats result = kernel(one);
+  const Floats again = kernel(three);
+  REQUIRE(result.size() == again.size());
+  CHECK(std::memcmp(result.data(), again.data(), result.size() * sizeof(float)) == 0);
+  return result;
+}
+
+inline void check_close(const Floats& got, const Doubles& want, double tolerance) {
+  REQUIRE(got.size() == want.size());
+  double worst = 0.0;
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    if (std::isnan(want[i])) {
+      CHECK(std::isnan(got[i]));
+      continue;
+    }
+    const double error = std::fabs(static_cast<double>(got[i]) - want[i]) / (1.0 + std::fabs(want[i]));
+    worst = std::isnan(error) ? infinity : std::max(worst, error);
+  }
+  CHECK(worst <= tolerance);
+}
+
+inline constexpr std::int64_t odd_sizes[] = {1, 2, 3, 7, 17, 31, 33, 64, 65, 100, 129};
+
+}  // namespace orion::cpu
