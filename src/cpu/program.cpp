@@ -108,8 +108,8 @@ std::string CpuProgram::describe() const {
   if (runs_ > 0)
     out << std::setw(10) << std::reduce(seconds_.begin(), seconds_.end()) * 1e3 << " ms in " << runs_
         << " runs; ";
-  out << plan_->steps.size() << " steps on " << pool_.size()
-      << " threads, arena " << static_cast<double>(plan_->arena_bytes) / mebi << " MiB, scratch "
+  out << plan_->steps.size() << " steps on " << pool_.size() << " threads, arena "
+      << static_cast<double>(plan_->arena_bytes) / mebi << " MiB, scratch "
       << static_cast<double>(plan_->scratch_bytes) / mebi << " MiB, weights "
       << static_cast<double>(plan_->weights->bytes()) / mebi << " MiB\n";
   return out.str();

@@ -86,10 +86,8 @@ Value expand_silu_gradient(const ExpandCall& c) {
 TensorType activation_gradient_type(const Graph& graph, Node& node) {
   require_float(graph, node, 0);
   require_same_dtype(graph, node, 0, 1);
-  const TensorType& x = operand(graph, node, 0);
-  if (operand(graph, node, 1).shape != x.shape)
-    fail(node.op->name, ": dy is ", operand(graph, node, 1).shape, ", x is ", x.shape);
-  return x;
+  require_same_shape(graph, node, 0, 1);
+  return operand(graph, node, 0);
 }
 
 // -- gelu -----------------------------------------------------------------------------------------

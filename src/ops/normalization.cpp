@@ -64,10 +64,9 @@ TensorType rms_norm_type(const Graph& graph, Node& node) {
 TensorType norm_gradient_type(const Graph& graph, Node& node) {
   require_float(graph, node, 0);
   require_same_dtype(graph, node, 0, 1);
-  const TensorType& x = operand(graph, node, 0);
-  if (operand(graph, node, 1).shape != x.shape)
-    fail(node.op->name, ": dy is ", operand(graph, node, 1).shape, ", x is ", x.shape);
-  return norm_type(graph, node, 2, node.op->name == "rms_norm_gradient" ? DType::fp32 : x.dtype);
+  require_same_shape(graph, node, 0, 1);
+  const bool centred = node.op->name == "layer_norm_gradient";
+  return norm_type(graph, node, 2, centred ? operand(graph, node, 0).dtype : DType::fp32);
 }
 
 // -- kernels --------------------------------------------------------------------------------------

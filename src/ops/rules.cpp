@@ -46,6 +46,14 @@ void require_same_dtype(const Graph& graph, const Node& node, std::size_t first,
          b.dtype, "; cast one of them");
 }
 
+void require_same_shape(const Graph& graph, const Node& node, std::size_t first, std::size_t second) {
+  const Shape& wanted = operand(graph, node, first).shape;
+  const Shape& given = operand(graph, node, second).shape;
+  if (given != wanted)
+    fail(node.op->name, ": ", arg_name(node, second), " is ", given, ", ", arg_name(node, first), " is ",
+         wanted);
+}
+
 Shape broadcast(const Node& node, const Shape& a, const Shape& b) {
   Shape result = Shape::ones(std::max(a.rank(), b.rank()));
   for (int i = 1; i <= result.rank(); ++i) {

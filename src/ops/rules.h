@@ -22,6 +22,8 @@ void require_dtype(const Graph& graph, const Node& node, std::size_t arg, DType 
 void require_number(const Graph& graph, const Node& node, std::size_t arg);
 void require_same_dtype(const Graph& graph, const Node& node, std::size_t first, std::size_t second);
 
+void require_same_shape(const Graph& graph, const Node& node, std::size_t first, std::size_t second);
+
 /// NumPy's (and MIL's) broadcasting: trailing axes aligned, size 1 stretches.
 Shape broadcast(const Node& node, const Shape& a, const Shape& b);
 

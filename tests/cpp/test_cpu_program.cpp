@@ -239,6 +239,37 @@ TEST_CASE("states that are read after their update, or swapped, keep their old v
   check_against_reference(g, {}, 0);
 }
 
+TEST_CASE("run-time products take in what follows, and gradients are added to states where they are") {
+  Graph g;
+  const auto input = [&](const char* name, const Shape& shape) {
+    return g.input(name, {DType::fp32, shape});
+  };
+  const Value x = input("x", {6, 5}), dy = input("dy", {6, 7}), w = input("w", {5, 7}), b = input("b", {7});
+  const std::int32_t rows[] = {8, 0, 3, 3, -1, 8};
+  const Value ids = g.constant(Tensor::from_ints(rows));
+  const Value table = input("table", {9, 7});
+  g.output("y", ops::mul(ops::gelu(ops::add(ops::matmul(x, w), b)), dy));
+  g.output("dw", ops::add(input("dw", {5, 7}), ops::matmul(x, dy, true)));
+  g.output("db", ops::add(input("db", {7}), ops::reduce_sum(dy, {0})));
+  g.output("table", ops::scatter(table, ids, dy, 0, "add"));
+  check_against_reference(g, {}, 1e-5);
+  const std::string plan = compiled(g, {})->describe();
+  INFO(plan);
+  CHECK(plan.find("reference") == std::string::npos);
+  CHECK(plan.find("5 steps on ") != std::string::npos);
+}
+
+TEST_CASE("a product that runs after a state's update reads the old state") {
+  Graph g;
+  const Value s = g.input("s", {DType::fp32, {4, 4}});
+  const Value x = g.input("x", {DType::fp32, {4, 4}});
+  const Value product = ops::matmul(s, x);
+  const Value now = ops::add(s, x);
+  g.output("s", now);
+  g.output("y", ops::add(product, ops::mul(now, x)));
+  check_against_reference(g, {}, 1e-5);
+}
+
 TEST_CASE("runs allocate nothing") {
   TensorMap weights;
   const Graph g = gated_block(DType::fp16, weights);

@@ -4,6 +4,7 @@
 #include "orion/model.h"
 #include "orion/op.h"
 #include "orion/ops.h"
+#include "orion/stages.h"
 
 #include <doctest/doctest.h>
 
@@ -181,4 +182,22 @@ TEST_CASE("every pass keeps every model's graph well formed and its interface th
         }
       CHECK_NOTHROW(verify(optimize(expanded)));
     }
+}
+
+TEST_CASE("stages keep a value, or compute it again where that is asked for") {
+  Graph g;
+  const Value x = g.input("x", {DType::fp32, {2, 3}});
+  const auto weight = [&](const char* name) { return g.weight(name, {DType::fp32, {3, 3}}); };
+  g.output("y", ops::matmul(ops::silu(ops::matmul(x, weight("a"))), weight("b")));
+  const std::string wanted = "x";
+  const Differentiated whole = differentiate(g, std::span(&wanted, 1));
+  const auto count = [](const Graph& graph, std::string_view op) {
+    return std::ranges::count_if(graph.nodes(), [&](const Node& node) { return node.is(op); });
+  };
+  const Stages kept = in_stages(whole);
+  const Stages repeated = in_stages(whole, [](const Node& node) { return node.is("silu"); });
+  CHECK(kept.forward.outputs().size() == 3);  // y, what silu took, what it gave
+  CHECK(repeated.forward.outputs().size() == 2);
+  CHECK(count(kept.weights, "silu") == 0);
+  CHECK(count(repeated.weights, "silu") == 1);
 }

@@ -234,7 +234,8 @@ TEST_CASE("AdamW and the sum of squares") {
       for (float& value : v) value *= value;
       const Floats got = with_threads([&](ThreadPool& pool) {
         Floats all = w;
-        for (const Floats* part : {&g, &m, static_cast<const Floats*>(&v)}) all.insert(all.end(), part->begin(), part->end());
+        for (const Floats* part : {&g, &m, static_cast<const Floats*>(&v)})
+          all.insert(all.end(), part->begin(), part->end());
         AdamwCall call{.w = all.data(),
                        .g = all.data() + count,
                        .m = all.data() + 2 * count,
