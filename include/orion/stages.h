@@ -29,10 +29,13 @@ struct Differentiated {
   std::vector<GradientPort> gradients;
 };
 
-/// Differentiates by every weight and by the inputs named. Composite ops that have no gradient are expanded,
-/// and those that `expand` asks for: what forward and backward have in common is then computed once.
+/// Differentiates by the inputs named and by every weight, or those that `trained` takes. Composite ops that
+/// have no gradient are expanded, and those that `expand` asks for: what forward and backward have in common
+/// is then computed once.
+using NodeTest = std::function<bool(const Graph& graph, const Node& node)>;
+using WeightTest = std::function<bool(std::string_view weight)>;
 Differentiated differentiate(const Graph& graph, std::span<const std::string> inputs,
-                             const std::function<bool(const Graph&, const Node&)>& expand = {});
+                             const NodeTest& expand = {}, const WeightTest& trained = {});
 
 /// In one graph, fp32 inside; each gradient is a state: dw_<i> of before, plus the gradient.
 Graph accumulating(const Differentiated& whole);
@@ -50,11 +53,11 @@ struct Stages {
 /// results.
 Stages in_stages(const Differentiated& whole, const std::function<bool(const Node&)>& repeat = {});
 
-/// Every weight as an input: its port and its name, in order of use.
+/// Every weight, or those that `wanted` takes, as an input: its port and its name, in order of use.
 struct WeightPort {
   std::string port;
   std::string weight;
 };
-Graph weights_as_inputs(const Graph& graph, std::vector<WeightPort>& ports);
+Graph weights_as_inputs(const Graph& graph, std::vector<WeightPort>& ports, const WeightTest& wanted = {});
 
 }  // namespace orion

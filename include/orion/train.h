@@ -3,6 +3,7 @@
 // Sizes: B sequences of S tokens in a micro-batch, C width, V vocabulary.
 #pragma once
 
+#include "orion/lora.h"
 #include "orion/model.h"
 
 namespace orion {
@@ -34,6 +35,9 @@ struct TrainOptions {
   /// Steps between proofs that the device computes with the weights it was given; 0: none. The first updates
   /// are always checked. Only where weights have to be brought to the device.
   std::int64_t check_every = 100;
+  /// Trains adapters beside weights that stay as they are. They are inputs of the device's programs, so that
+  /// no weight has ever to be brought to the device.
+  std::optional<LoraShape> lora = std::nullopt;
 };
 
 /// Where time went, in seconds.
@@ -55,7 +59,7 @@ struct StepReport {
   TrainTimes times = {};
 };
 
-/// One trainable tensor; all are fp32 and share the trainer's memory.
+/// One tensor in training; all are fp32 and share the trainer's memory.
 struct Parameter {
   std::string name;
   Tensor value;
@@ -81,9 +85,9 @@ struct Accumulated {
 
 class Trainer {
  public:
-  /// Takes every weight of the model once. `device` runs the layers, `host` (which shares host memory) the
-  /// rest. Error for an option out of its range, S beyond the context, or a weight that is missing or does
-  /// not fit.
+  /// Takes every weight of the model once, and with `lora` those of its adapters, by their names. `device`
+  /// runs the layers, `host` (which shares host memory) the rest. Error for an option out of its range, S
+  /// beyond the context, or a weight that is missing or does not fit.
   Trainer(ModelConfig config, const WeightSource& weights, Device& device, Device& host,
           TrainOptions options);
   ~Trainer();
@@ -108,7 +112,7 @@ class Trainer {
   const TrainOptions& options() const;
   /// "cpu", "sim:macos26".
   std::string_view device() const;
-  /// Every parameter, in the order of use.
+  /// Every tensor in training, in the order of use: all of the model's, or its adapters'.
   const std::vector<Parameter>& parameters() const;
   std::int64_t parameter_count() const;
   TrainState state() const;

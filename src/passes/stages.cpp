@@ -235,8 +235,8 @@ class Cutter {
 
 }  // namespace
 
-Differentiated differentiate(const Graph& graph, std::span<const std::string> inputs,
-                             const std::function<bool(const Graph&, const Node&)>& expand) {
+Differentiated differentiate(const Graph& graph, std::span<const std::string> inputs, const NodeTest& expand,
+                             const WeightTest& trained) {
   Graph joint = expand_composites(graph, has_no_gradient);
   Differentiated result;
   std::vector<Value> of, dy, wrt;
@@ -253,7 +253,7 @@ Differentiated differentiate(const Graph& graph, std::span<const std::string> in
     wrt.push_back(joint.value(*id));
   }
   for (NodeId id = 0; id < joint.size(); ++id) {
-    if (!joint.node(id).is("weight")) continue;
+    if (!joint.node(id).is("weight") || (trained && !trained(joint.node(id).name))) continue;
     wrt.push_back(joint.value(id));
     result.gradients.push_back({str("dw_", result.gradients.size()), joint.node(id).name});
   }
@@ -285,9 +285,9 @@ Stages in_stages(const Differentiated& whole, const std::function<bool(const Nod
   return Cutter(whole, repeat).cut();
 }
 
-Graph weights_as_inputs(const Graph& graph, std::vector<WeightPort>& ports) {
+Graph weights_as_inputs(const Graph& graph, std::vector<WeightPort>& ports, const WeightTest& wanted) {
   return rewrite(graph, [&](const RewriteCall& call) -> Value {
-    if (!call.node.is("weight")) return {};
+    if (!call.node.is("weight") || (wanted && !wanted(call.node.name))) return {};
     ports.push_back({str("w_", ports.size()), call.node.name});
     return call.graph.input(ports.back().port, call.node.type);
   });

@@ -27,6 +27,7 @@ void bind_model(pybind11::module_& m);
 void bind_ane(pybind11::module_& m);
 void bind_engine(pybind11::module_& m);
 void bind_dataset(pybind11::module_& m);
+void bind_lora(pybind11::module_& m);
 void bind_train(pybind11::module_& m);
 
 /// A config.json as a dict; a mapping of arrays by name.

@@ -16,5 +16,6 @@ PYBIND11_MODULE(_core, m) {
   orion::bind_ane(m);
   orion::bind_engine(m);
   orion::bind_dataset(m);
+  orion::bind_lora(m);
   orion::bind_train(m);
 }

@@ -54,7 +54,7 @@ std::optional<double> moved(const Answers& before, const Answers& after) {
 }
 
 Freshness::Freshness(const Graph& graph, Device& host) {
-  StageCompiler compiler(host, nullptr);
+  StageCompiler compiler(host);
   program_ = compiler.compile(graph);
   for (const NodeId id : graph.inputs())
     if (graph.node(id).name == "x") x_ = fixed_input(graph.node(id).type.shape);

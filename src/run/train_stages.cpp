@@ -9,7 +9,8 @@ namespace orion {
 
 StageProgram StageCompiler::compile(const Graph& graph) {
   StageProgram stage;
-  Graph wanted = weights_ != nullptr ? graph : weights_as_inputs(graph, stage.weights);
+  const bool holds_all = weights_ != nullptr && !inputs_;
+  Graph wanted = holds_all ? graph : weights_as_inputs(graph, stage.weights, inputs_);
   const bool shared = weights_ == nullptr;
   const auto known = std::ranges::find_if(
       made_, [&](const Made& made) { return shared && same_structure(made.graph, wanted); });

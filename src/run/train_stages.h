@@ -15,9 +15,11 @@ struct StageProgram {
 /// Compiles stages, each once: layers that are alike share a program where weights are inputs.
 class StageCompiler {
  public:
-  /// With `weights`, programs hold them; else the device shares host memory and they become inputs.
-  StageCompiler(Device& device, std::shared_ptr<DeviceWeights> weights)
-      : device_(device), weights_(std::move(weights)) {}
+  /// Without `weights` the device shares host memory and every weight is an input; with them, programs hold
+  /// them, but for those that `inputs` takes.
+  explicit StageCompiler(Device& device, std::shared_ptr<DeviceWeights> weights = nullptr,
+                         WeightTest inputs = {})
+      : device_(device), weights_(std::move(weights)), inputs_(std::move(inputs)) {}
 
   StageProgram compile(const Graph& graph);
   std::int64_t programs() const { return static_cast<std::int64_t>(made_.size()); }
@@ -31,6 +33,7 @@ class StageCompiler {
 
   Device& device_;
   std::shared_ptr<DeviceWeights> weights_;
+  WeightTest inputs_;
   std::vector<Made> made_;
   double seconds_ = 0.0;
 };

@@ -78,6 +78,13 @@ struct Segment {
   TensorMap taps;  // and, where gradients wait, cuts
 };
 
+/// What stands before or after the layers.
+struct End {
+  StageProgram forward, backward;
+  std::vector<GradientPort> gradients;
+  std::size_t plane = 0;  // of x
+};
+
 }  // namespace
 
 struct Trainer::Impl {
@@ -91,11 +98,12 @@ struct Trainer::Impl {
 
   std::vector<Parameter> parameters;
   std::map<std::string, std::size_t, std::less<>> by_name;
+  TensorMap frozen;  // weights beside which adapters are trained
+  TensorMap halves;  // adapters as the device takes them
   std::shared_ptr<DeviceWeights> device_weights;
   std::optional<StageCompiler> on_device, on_host;
 
-  StageProgram embedding, embedding_backward, loss, loss_backward;
-  std::vector<GradientPort> embedding_gradients, loss_gradients;
+  End embedding, loss;
   std::vector<Segment> segments;
   TensorMap shared;        // planes of all segments alike: cos, sin, ids, cuts that do not wait
   std::vector<Tensor> x;   // before each segment, and after the last
@@ -141,19 +149,55 @@ struct Trainer::Impl {
 
   void load(const WeightSource& weights) {
     for (const Port& wanted : model_weights(config, DType::fp32)) {
-      const Tensor value = load_weight(weights, wanted).clone();
-      by_name[wanted.name] = parameters.size();
-      parameters.push_back({wanted.name, value, Tensor(value.type()), Tensor(value.type()),
-                            Tensor(value.type()), value.shape().rank() > 1});
+      const Tensor value = load_weight(weights, wanted);
+      if (options.lora)
+        frozen.emplace(wanted.name, value);
+      else
+        add_parameter(wanted.name, value);
     }
-    on_host.emplace(host, nullptr);
-    if (in_place) return void(on_device.emplace(device, nullptr));
+    if (options.lora) load_adapters(weights);
+    on_host.emplace(host);
+    if (in_place) return void(on_device.emplace(device));
     device_weights = device.load(layer_weights());
-    on_device.emplace(device, device_weights);
+    on_device.emplace(device, device_weights, options.lora ? trained() : WeightTest());
+    copy_adapters();
   }
 
-  Tensor value_of(const std::string& weight) const { return parameters[by_name.at(weight)].value; }
+  void add_parameter(const std::string& name, const Tensor& value) {
+    by_name[name] = parameters.size();
+    parameters.push_back({name, value.clone(), Tensor(value.type()), Tensor(value.type()),
+                          Tensor(value.type()), value.shape().rank() > 1});
+  }
+
+  void load_adapters(const WeightSource& weights) {
+    for (const LoraModule& module : lora_modules(config, *options.lora))
+      for (const Port& port : {Port{module.a(), {DType::fp32, {options.lora->rank, module.in}}},
+                               Port{module.b(), {DType::fp32, {module.out, options.lora->rank}}}})
+        add_parameter(port.name, load_weight(weights, port));
+  }
+
+  WeightTest trained() const {
+    return [this](std::string_view weight) { return by_name.contains(weight); };
+  }
+
+  // Adapters are inputs of the device's programs, in its own width.
+  void copy_adapters() {
+    if (in_place || !options.lora) return;
+    for (const Parameter& parameter : parameters)
+      halves[parameter.name] = convert(parameter.value, DType::fp16);
+  }
+
+  Tensor value_of(const std::string& weight) const {
+    const auto found = by_name.find(weight);
+    return found == by_name.end() ? frozen.at(weight) : parameters[found->second].value;
+  }
   Tensor half_value_of(const std::string& weight) const { return convert(value_of(weight), DType::fp16); }
+
+  Graph with_adapters(Graph graph) const {
+    std::vector<LoraModule> modules;
+    return options.lora ? with_lora(graph, *options.lora, modules) : std::move(graph);
+  }
+  Graph layer_graph(const SegmentShape& shape) const { return with_adapters(training_layer(config, shape)); }
 
   // What the device holds itself.
   TensorMap layer_weights() const {
@@ -178,16 +222,23 @@ struct Trainer::Impl {
 
   void make_ends() {
     const Graph first = training_embedding(config, end_shape());
-    const Graph last = training_loss(config, end_shape());
-    const Differentiated d_first = differentiate(first, {});
+    const Graph last = with_adapters(training_loss(config, end_shape()));
+    const Differentiated d_first = differentiate(first, {}, {}, trained());
     const std::string x_name = "x";
-    const Differentiated d_last = differentiate(last, std::span(&x_name, 1));
-    embedding = on_host->compile(first);
-    embedding_backward = on_host->compile(in_stages(d_first).weights);
-    embedding_gradients = d_first.gradients;
-    loss = on_host->compile(last);
-    loss_backward = on_host->compile(accumulating(d_last));
-    loss_gradients = d_last.gradients;
+    const Differentiated d_last = differentiate(last, std::span(&x_name, 1), {}, trained());
+    embedding = {.forward = on_host->compile(first),
+                 .backward = compile_gradients(in_stages(d_first)),
+                 .gradients = d_first.gradients,
+                 .plane = 0};
+    loss = {.forward = on_host->compile(last),
+            .backward = on_host->compile(accumulating(d_last)),
+            .gradients = d_last.gradients,
+            .plane = 2 * static_cast<std::size_t>(config.layers)};
+  }
+
+  // Nothing if there is no weight to train.
+  StageProgram compile_gradients(const Stages& stages) {
+    return stages.gradients.empty() ? StageProgram() : on_host->compile(stages.weights);
   }
 
   void make_segments() {
@@ -200,14 +251,13 @@ struct Trainer::Impl {
 
   Segment make_segment(const SegmentShape& shape) {
     const std::string x_name = "x";
-    const Differentiated whole =
-        differentiate(training_layer(config, shape), std::span(&x_name, 1),
-                      in_place ? std::function<bool(const Graph&, const Node&)>() : shared_parts);
+    const Differentiated whole = differentiate(layer_graph(shape), std::span(&x_name, 1),
+                                               in_place ? NodeTest() : shared_parts, trained());
     const Stages stages = in_stages(whole, in_place ? cheap : std::function<bool(const Node&)>());
     return {.name = str("layer ", shape.layer, ' ', segment_name(shape.kind)),
             .forward = on_device->compile(stages.forward),
             .backward = on_device->compile(stages.backward),
-            .weights = on_host->compile(stages.weights),
+            .weights = compile_gradients(stages),
             .gradients = stages.gradients,
             .taps = {}};
   }
@@ -252,6 +302,12 @@ struct Trainer::Impl {
     return [this](const std::string& weight) { return value_of(weight); };
   }
 
+  // The same as the device takes them.
+  std::function<Tensor(const std::string&)> device_values() const {
+    if (in_place) return values();
+    return [this](const std::string& weight) { return halves.at(weight); };
+  }
+
   // What the ports of segment i are bound to.
   Memory memory_of(std::size_t i) {
     return [this, i](const Port& port) -> Tensor {
@@ -268,14 +324,13 @@ struct Trainer::Impl {
     };
   }
 
-  Memory memory_of_ends(const std::vector<GradientPort>& gradients, const Tensor& ids,
-                        const Tensor& targets) {
-    return [&](const Port& port) -> Tensor {
+  Memory memory_of(const End& end, const Tensor& ids, const Tensor& targets) {
+    return [&, this](const Port& port) -> Tensor {
       if (port.name == "ids") return ids;
       if (port.name == "targets") return targets;
-      if (port.name == "x") return gradients.data() == embedding_gradients.data() ? x.front() : x.back();
-      if (port.name == "d_x") return gradients.data() == embedding_gradients.data() ? dx.front() : dx.back();
-      if (const Tensor gradient = gradient_memory(gradients, port); !gradient.empty()) return gradient;
+      if (port.name == "x") return x[end.plane];
+      if (port.name == "d_x") return dx[end.plane];
+      if (const Tensor gradient = gradient_memory(end.gradients, port); !gradient.empty()) return gradient;
       return shared.at(port.name);
     };
   }
@@ -301,10 +356,11 @@ struct Trainer::Impl {
   void run_forward(const Tensor& ids, const Tensor& targets) {
     {
       const Timed timed(times.host);
-      run_stage(embedding, memory_of_ends(embedding_gradients, ids, targets), values());
+      run_stage(embedding.forward, memory_of(embedding, ids, targets), values());
     }
     const Timed timed(times.device);
-    for (std::size_t i = 0; i < segments.size(); ++i) run_stage(segments[i].forward, memory_of(i), values());
+    for (std::size_t i = 0; i < segments.size(); ++i)
+      run_stage(segments[i].forward, memory_of(i), device_values());
   }
 
   double accumulate(const Tensor& ids_in, const Tensor& targets_in) {
@@ -317,14 +373,14 @@ struct Trainer::Impl {
       const Timed timed(times.host);
       shared.at("d_loss").as<float>()[0] =
           static_cast<float>(state.loss_scale / static_cast<double>(tokens()));
-      run_stage(loss_backward, memory_of_ends(loss_gradients, ids, targets), values());
+      run_stage(loss.backward, memory_of(loss, ids, targets), values());
     }
     const auto sum = static_cast<double>(shared.at("loss").as<float>()[0]);
     if (!std::isfinite(sum)) fail_not_finite(sum);
     run_backward();
-    {
+    if (!embedding.gradients.empty()) {
       const Timed timed(times.host);
-      run_stage(embedding_backward, memory_of_ends(embedding_gradients, ids, targets), values());
+      run_stage(embedding.backward, memory_of(embedding, ids, targets), values());
     }
     accumulated.loss += sum;
     accumulated.targets += counted;
@@ -335,8 +391,9 @@ struct Trainer::Impl {
     for (std::size_t i = segments.size(); i-- > 0;) {
       {
         const Timed timed(times.device);
-        run_stage(segments[i].backward, memory_of(i), values());
+        run_stage(segments[i].backward, memory_of(i), device_values());
       }
+      if (segments[i].gradients.empty()) continue;
       const Timed timed(times.gradients);
       const auto gradients = [this, i] { run_stage(segments[i].weights, memory_of(i), values()); };
       if (queue)
@@ -356,7 +413,7 @@ struct Trainer::Impl {
     const TrainTimes before = times;  // of the step that is under way
     run_forward(ids, targets);
     times = before;
-    run_stage(loss, memory_of_ends(loss_gradients, ids, targets), values());
+    run_stage(loss.forward, memory_of(loss, ids, targets), values());
     return static_cast<double>(shared.at("loss").as<float>()[0]) / static_cast<double>(counted);
   }
 
@@ -433,11 +490,18 @@ struct Trainer::Impl {
       adamw_step(parameters, options.adamw, learning_rate, factor, ++state.optimizer_steps);
     }
     grow_scale();
-    if (in_place) return;
     const Timed timed(times.update);
-    device_weights->update(layer_weights());
+    bring_over();
     ++updates;
     if (checked) prove(*checked);
+  }
+
+  void bring_over() {
+    if (in_place) return;
+    if (options.lora)
+      copy_adapters();
+    else
+      device_weights->update(layer_weights());
   }
 
   void grow_scale() {
@@ -451,7 +515,7 @@ struct Trainer::Impl {
 
   // The segment to look at during the coming update, each in its turn.
   std::optional<std::size_t> due_check() const {
-    if (in_place || options.check_every == 0) return std::nullopt;
+    if (in_place || options.lora || options.check_every == 0) return std::nullopt;
     const bool due = updates < updates_always_checked || updates % options.check_every == 0;
     return due ? std::optional(static_cast<std::size_t>(checks) % segments.size()) : std::nullopt;
   }
@@ -537,7 +601,7 @@ TrainState Trainer::state() const {
 }
 void Trainer::restore(const TrainState& state) {
   impl_->state = state;
-  if (!impl_->in_place) impl_->device_weights->update(impl_->layer_weights());
+  impl_->bring_over();
 }
 std::int64_t Trainer::programs() const {
   return impl_->on_device->programs();
