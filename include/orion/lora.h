@@ -4,9 +4,11 @@
 // A (r, in) and B (out, r), as the PEFT library stores them, for torch's Linear and GPT-2's Conv1D alike.
 #pragma once
 
-#include "orion/model.h"
+#include "orion/graph.h"
 
 namespace orion {
+
+struct ModelConfig;  // model.h
 
 /// Which products of a model get an adapter, and how large it is.
 struct LoraShape {
@@ -15,6 +17,8 @@ struct LoraShape {
   double scale = 1.0;
   /// Names of modules: "q_proj" means every module whose name ends in ".q_proj".
   std::vector<std::string> targets = {};
+
+  bool operator==(const LoraShape&) const = default;
 };
 
 /// The adapter's tensors of one module.

@@ -6,6 +6,8 @@
 
 #include "orion/device.h"
 #include "orion/graph.h"
+#include "orion/lora.h"
+#include "orion/stages.h"
 
 #include <atomic>
 #include <compare>
@@ -122,12 +124,19 @@ struct CacheStep {
   Tensor positions;                // int32 (B,): where the first token of each sequence stands
   std::span<const Tensor> caches;  // (B, G, S, D) each: keys and values of layer 0, of layer 1, ...
   Tensor logits;                   // fp32 (B, V), written: what follows the last token of each sequence
+  /// The adapter of each sequence; none given: the one that is active. See adapters.h.
+  std::span<const std::shared_ptr<const TensorMap>> adapters = {};
 };
+
+class AdapterSet;  // adapters.h
 
 /// A model that can continue texts, wherever it runs. Calls from several threads take turns.
 class TextModel {
  public:
-  virtual ~TextModel() = default;
+  TextModel();
+  virtual ~TextModel();
+  TextModel(const TextModel&) = delete;
+  TextModel& operator=(const TextModel&) = delete;
   virtual const ModelConfig& config() const = 0;
   /// Of caches.
   virtual DType dtype() const = 0;
@@ -149,6 +158,17 @@ class TextModel {
   void check_ids(std::span<const std::int32_t> ids, std::string_view what) const;
   /// The last of them alone.
   void check_vocabulary(std::span<const std::int32_t> ids, std::string_view what) const;
+
+  /// The adapters that are resident, and which one is active.
+  AdapterSet& adapters();
+
+ protected:
+  /// Reads a step's sequences in groups that share an adapter, neighbours together.
+  void by_adapter(const CacheStep& step, const std::function<void(const CacheStep& part)>& read) const;
+
+ private:
+  std::once_flag adapters_made_;
+  std::unique_ptr<AdapterSet> adapters_;
 };
 
 /// The value of a weight in the type wanted. Error if it is missing, does not fit, is no float, or has
@@ -176,9 +196,14 @@ class LanguageModel final : public TextModel {
  private:
   struct Compiled {
     ForwardShape shape;
+    LoraShape adapters;
     std::unique_ptr<Program> program;
+    std::vector<WeightPort> adapter_ports;
   };
-  Program& program(const ForwardShape& shape);
+  Compiled& program(const ForwardShape& shape);
+  void read(const CacheStep& step);
+  void run(const ForwardShape& shape, std::span<const Binding> bindings,
+           const std::shared_ptr<const TensorMap>& adapter);
 
   ModelConfig config_;
   DType dtype_;

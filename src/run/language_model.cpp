@@ -1,5 +1,6 @@
 #include "base/narrow.h"
 #include "base/stopwatch.h"
+#include "orion/adapters.h"
 #include "orion/error.h"
 #include "orion/model.h"
 #include "run/planes.h"
@@ -47,32 +48,51 @@ Tensor LanguageModel::logits(std::span<const std::int32_t> ids) {
 }
 
 void LanguageModel::extend(const CacheStep& step) {
+  if (!step.adapters.empty()) return by_adapter(step, [this](const CacheStep& part) { read(part); });
+  read(step);
+}
+
+// Sequences that share an adapter.
+void LanguageModel::read(const CacheStep& step) {
   const Shape& ids = step.ids.shape();
   std::vector<Binding> bindings = {{"ids", step.ids}, {"position", step.positions}, {"logits", step.logits}};
   for (std::size_t i = 0; i < cache_names_.size(); ++i) bindings.push_back({cache_names_[i], step.caches[i]});
   const std::int64_t rows = step.caches.front().shape()[2];
-  run({.batch = ids[0], .tokens = ids[1], .cache = rows, .head = Head::last_position}, bindings);
+  run({.batch = ids[0], .tokens = ids[1], .cache = rows, .head = Head::last_position}, bindings,
+      step.adapters.empty() ? adapters().inputs() : step.adapters.front());
 }
 
 void LanguageModel::run(const ForwardShape& shape, std::span<const Binding> bindings) {
-  const std::lock_guard lock(turn_);
-  Program& compiled = program(shape);
-  for (const Binding& binding : bindings) compiled.bind(binding.port, unowned(binding.memory));
-  compiled.run();
+  run(shape, bindings, adapters().inputs());
 }
 
-Program& LanguageModel::program(const ForwardShape& shape) {
-  const auto found = std::ranges::find(programs_, shape, &Compiled::shape);
+void LanguageModel::run(const ForwardShape& shape, std::span<const Binding> bindings,
+                        const AdapterInputs& adapter) {
+  const std::lock_guard lock(turn_);
+  Compiled& compiled = program(shape);
+  for (const Binding& binding : bindings) compiled.program->bind(binding.port, unowned(binding.memory));
+  for (const WeightPort& port : compiled.adapter_ports)
+    compiled.program->bind(port.port, adapter->find(port.weight)->second);
+  compiled.program->run();
+}
+
+LanguageModel::Compiled& LanguageModel::program(const ForwardShape& shape) {
+  const LoraShape capacity = adapters().capacity();
+  const auto found = std::ranges::find_if(
+      programs_, [&](const Compiled& c) { return c.shape == shape && c.adapters == capacity; });
   if (found != programs_.end()) {
     programs_.splice(programs_.begin(), programs_, found);
-    return *found->program;
+    return *found;
   }
+  Compiled compiled{.shape = shape, .adapters = capacity, .program = nullptr, .adapter_ports = {}};
+  const Graph graph = with_adapter_inputs(forward(config_, shape, dtype_), capacity, compiled.adapter_ports);
   {
     const Stopwatch watch(compile_seconds_);
-    programs_.push_front({shape, device_.compile(forward(config_, shape, dtype_), weights_)});
+    compiled.program = device_.compile(graph, weights_);
   }
+  programs_.push_front(std::move(compiled));
   if (programs_.size() > programs_kept) programs_.pop_back();
-  return *programs_.front().program;
+  return programs_.front();
 }
 
 }  // namespace orion

@@ -2,6 +2,7 @@
 #include "orion/lora.h"
 
 #include "orion/error.h"
+#include "orion/model.h"
 #include "orion/sampler.h"
 
 #include <algorithm>

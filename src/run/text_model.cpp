@@ -1,7 +1,36 @@
+#include "orion/adapters.h"
 #include "orion/error.h"
 #include "orion/model.h"
+#include "run/planes.h"
+
+#include <algorithm>
 
 namespace orion {
+
+TextModel::TextModel() = default;
+TextModel::~TextModel() = default;
+
+AdapterSet& TextModel::adapters() {
+  std::call_once(adapters_made_, [this] { adapters_ = std::make_unique<AdapterSet>(config(), dtype()); });
+  return *adapters_;
+}
+
+void TextModel::by_adapter(const CacheStep& step,
+                           const std::function<void(const CacheStep& part)>& read) const {
+  const std::int64_t batch = step.ids.shape()[0];
+  for (std::int64_t begin = 0, end = 0; begin < batch; begin = end) {
+    const auto& adapter = step.adapters[static_cast<std::size_t>(begin)];
+    for (end = begin; end < batch && step.adapters[static_cast<std::size_t>(end)] == adapter;) ++end;
+    std::vector<Tensor> caches;
+    for (const Tensor& cache : step.caches) caches.push_back(first_axis(cache, begin, end - begin));
+    read({.ids = first_axis(step.ids, begin, end - begin),
+          .positions = first_axis(step.positions, begin, end - begin),
+          .caches = caches,
+          .logits = first_axis(step.logits, begin, end - begin),
+          .adapters =
+              step.adapters.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin))});
+  }
+}
 
 void TextModel::check_ids(std::span<const std::int32_t> ids, std::string_view what) const {
   if (ids.empty()) fail(what, ": no token ids given, at least one is needed");
