@@ -15,40 +15,51 @@ struct Adapter {
   TensorMap tensors;  // A and B of each module, by their names
 };
 
-/// Checks the tensors against the model: every target has both, in its shape, all numbers finite.
+/// Checks the tensors against the model: every target has both, in its shape, all numbers finite; none is
+/// beside.
 Adapter make_adapter(const ModelConfig& config, const LoraShape& shape, const TensorMap& tensors);
-/// The model's weights with an adapter worked in: W + scale B A, in the layout of each weight.
+/// A weight with an adapter worked in, W + scale B A, fp32 in its own layout.
 Tensor merged_weight(const Adapter& adapter, const LoraModule& module, const Tensor& weight);
 
 /// The graph with adapters of that capacity as inputs: `ports` says which input is which tensor. Without
 /// targets the graph as it is.
 Graph with_adapter_inputs(const Graph& graph, const LoraShape& capacity, std::vector<WeightPort>& ports);
 
-/// Inputs of a program: A and B of every module of the capacity. B includes the scale.
-using AdapterInputs = std::shared_ptr<const TensorMap>;
+/// What programs compiled for a capacity are given.
+struct AdapterValues {
+  LoraShape capacity;
+  TensorMap tensors;  // A and B of every module of the capacity; B includes the scale
+};
+using AdapterInputs = std::shared_ptr<const AdapterValues>;
+
+/// Which adapter to compute with, its scale multiplied; without a name the model as it is.
+struct AdapterChoice {
+  std::optional<std::string> name = std::nullopt;
+  double scale = 1.0;
+};
 
 class AdapterSet {
  public:
   AdapterSet(const ModelConfig& config, DType dtype) : config_(config), dtype_(dtype) {}
 
-  /// Error if the name is taken.
-  void add(const std::string& name, Adapter adapter);
+  /// Error if the name is taken, or for what `make_adapter` refuses.
+  void add(const std::string& name, const LoraShape& shape, const TensorMap& tensors);
   /// Error for an unknown name. If it was active, none is from now on.
   void remove(std::string_view name);
   std::vector<std::string> names() const;
-  const Adapter& get(std::string_view name);
 
-  /// Which adapter the next tokens are computed with, its scale multiplied; none: the model as it is. Error
-  /// for an unknown name or a scale that is not finite: what was active stays so.
-  void activate(const std::optional<std::string>& name, double scale = 1.0);
-  std::optional<std::string> active() const;
-  double active_scale() const;
+  /// What the next tokens are computed with. Error for an unknown name or a scale that is not finite or
+  /// beyond what the programs can hold: what was active stays so.
+  void activate(AdapterChoice choice);
+  AdapterChoice active() const;
 
-  /// What programs are compiled for; no targets while no adapter is resident. It only grows.
+  /// What programs are compiled for; no targets until an adapter was resident. It only grows: by adapters
+  /// that need more, and by what is reserved for those to come.
   LoraShape capacity() const;
-  /// The inputs of the active adapter, or of a named one.
+  void reserve(const LoraShape& capacity);
+  /// The inputs of the active adapter, or of another. They stay valid when adapters come and go.
   AdapterInputs inputs();
-  AdapterInputs inputs(const std::optional<std::string>& name, double scale);
+  AdapterInputs inputs(const AdapterChoice& choice);
 
  private:
   // With the inputs that it was last used as.
@@ -59,9 +70,9 @@ class AdapterSet {
   };
 
   Resident& find(std::string_view name);
-  void grow(const Adapter& adapter);
+  void grow(const LoraShape& needed);
   AdapterInputs made(const Adapter* adapter, double scale) const;
-  AdapterInputs used(const std::optional<std::string>& name, double scale);
+  AdapterInputs used(const AdapterChoice& choice);
 
   const ModelConfig& config_;
   DType dtype_;
@@ -70,8 +81,7 @@ class AdapterSet {
   AdapterInputs none_;  // zeros
   LoraShape capacity_ = {.rank = 0};
   std::vector<LoraModule> modules_;  // of the capacity
-  std::optional<std::string> active_;
-  double scale_ = 1.0;
+  AdapterChoice active_;
 };
 
 }  // namespace orion

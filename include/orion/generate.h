@@ -1,7 +1,7 @@
 // Text generation, one token per sequence and step.
 #pragma once
 
-#include "orion/model.h"
+#include "orion/adapters.h"
 #include "orion/sampler.h"
 
 namespace orion {
@@ -9,8 +9,10 @@ namespace orion {
 /// The key/value cache of a batch of sequences, and the programs that extend it.
 class Session {
  public:
-  /// Room for `rows` tokens in each of `batch` sequences; at most the model's context.
-  Session(std::shared_ptr<TextModel> model, std::int64_t batch, std::int64_t rows);
+  /// Room for `rows` tokens in each of `batch` sequences; at most the model's context. `adapters` is what
+  /// each sequence is read with; without, it is what is active at each call.
+  Session(std::shared_ptr<TextModel> model, std::int64_t batch, std::int64_t rows,
+          std::vector<AdapterInputs> adapters = {});
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 
@@ -29,6 +31,7 @@ class Session {
   std::shared_ptr<TextModel> model_;
   std::int64_t batch_;
   std::int64_t rows_;
+  std::vector<AdapterInputs> adapters_;
   std::vector<Tensor> caches_;  // (B, G, S, D) each: keys and values of each layer
   Tensor ids_;                  // (B, 1)
   Tensor positions_;            // (B,)
@@ -41,6 +44,9 @@ struct GenerateOptions {
   SamplerOptions sampler = {};
   /// Tokens that end a completion. They are reported but are no part of it.
   std::vector<std::int32_t> stop_tokens = {};
+  /// The adapter of each prompt, as it is when the generation is made. Without: the one that is active at
+  /// each token, whichever that is by then.
+  std::vector<AdapterChoice> adapters = {};
 };
 
 /// Why a completion ended: a stop token (or `Generation::stop`), `max_tokens`, or the model's context, when
@@ -90,6 +96,7 @@ class Generation {
   GenerateOptions options_;
   std::uint64_t seed_ = 0;
   std::vector<Sequence> sequences_;
+  std::vector<AdapterInputs> adapters_;
   std::optional<Session> session_;
   bool started_ = false;
 };

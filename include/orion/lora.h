@@ -26,6 +26,7 @@ struct LoraModule {
   std::string name;  // "model.layers.0.self_attn.q_proj"
   std::int64_t in = 0;
   std::int64_t out = 0;
+  bool transposed = false;  // its weight is (in, out), as GPT-2 has it, not (out, in)
 
   std::string a() const { return name + ".lora_A.weight"; }
   std::string b() const { return name + ".lora_B.weight"; }
@@ -34,6 +35,11 @@ struct LoraModule {
 /// Whether a module's name is one of the targets.
 bool is_lora_target(std::string_view module, std::span<const std::string> targets);
 
+/// Error for a rank that is not from 1 to 256.
+void check_rank(const LoraShape& shape);
+/// Every module of a graph that can have an adapter: a product with a matrix "<module>.weight", which is not
+/// also a table that rows are taken from. In the order of use.
+std::vector<LoraModule> linear_modules(const Graph& graph);
 /// The graph with adapters beside the products of the targets' weights ("<module>.weight"), as weights named
 /// `LoraModule::a()` and `b()`; `modules` says which. A graph without such a product is returned as it is.
 Graph with_lora(const Graph& graph, const LoraShape& shape, std::vector<LoraModule>& modules);

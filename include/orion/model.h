@@ -118,6 +118,8 @@ struct Binding {
 /// Gives the value of one weight, of any float width.
 using WeightSource = std::function<Tensor(const std::string& name)>;
 
+struct AdapterValues;  // adapters.h
+
 /// Tokens to read into a key/value cache.
 struct CacheStep {
   Tensor ids;                      // int32 (B, T)
@@ -125,7 +127,7 @@ struct CacheStep {
   std::span<const Tensor> caches;  // (B, G, S, D) each: keys and values of layer 0, of layer 1, ...
   Tensor logits;                   // fp32 (B, V), written: what follows the last token of each sequence
   /// The adapter of each sequence; none given: the one that is active. See adapters.h.
-  std::span<const std::shared_ptr<const TensorMap>> adapters = {};
+  std::span<const std::shared_ptr<const AdapterValues>> adapters = {};
 };
 
 class AdapterSet;  // adapters.h
@@ -147,6 +149,8 @@ class TextModel {
   virtual double compile_seconds() const = 0;
   /// What went otherwise than asked for so far, such as a prompt read elsewhere: sentences for people.
   virtual std::vector<std::string> notes() const { return {}; }
+  /// Programs compiled so far.
+  virtual std::int64_t compiles() const = 0;
 
   /// fp32 (T, V): row t is what follows ids[0..t]. Error if there are no ids, more than the context
   /// holds, or one outside the vocabulary.
@@ -163,8 +167,8 @@ class TextModel {
   AdapterSet& adapters();
 
  protected:
-  /// Reads a step's sequences in groups that share an adapter, neighbours together.
-  void by_adapter(const CacheStep& step, const std::function<void(const CacheStep& part)>& read) const;
+  /// Reads a step's sequences in groups that share an adapter, neighbours together. Each part names it.
+  void by_adapter(const CacheStep& step, const std::function<void(const CacheStep& part)>& read);
 
  private:
   std::once_flag adapters_made_;
@@ -187,8 +191,11 @@ class LanguageModel final : public TextModel {
   std::string_view device() const override { return device_.name(); }
   std::int64_t parameters() const override { return parameters_; }
   double compile_seconds() const override { return compile_seconds_; }
+  std::int64_t compiles() const override { return compiles_; }
   std::shared_ptr<DeviceWeights> weights() const { return weights_; }
   Tensor logits(std::span<const std::int32_t> ids) override;
+  /// The same with another adapter than the active one.
+  Tensor logits(std::span<const std::int32_t> ids, const std::shared_ptr<const AdapterValues>& adapter);
   void extend(const CacheStep& step) override;
   /// Runs `forward(config, shape, dtype)` on the memory given, one binding per port.
   void run(const ForwardShape& shape, std::span<const Binding> bindings);
@@ -200,10 +207,10 @@ class LanguageModel final : public TextModel {
     std::unique_ptr<Program> program;
     std::vector<WeightPort> adapter_ports;
   };
-  Compiled& program(const ForwardShape& shape);
+  Compiled& program(const ForwardShape& shape, const LoraShape& adapters);
   void read(const CacheStep& step);
   void run(const ForwardShape& shape, std::span<const Binding> bindings,
-           const std::shared_ptr<const TensorMap>& adapter);
+           const std::shared_ptr<const AdapterValues>& adapter);
 
   ModelConfig config_;
   DType dtype_;
@@ -214,6 +221,7 @@ class LanguageModel final : public TextModel {
   std::mutex turn_;
   std::list<Compiled> programs_;  // most recently used first
   std::atomic<double> compile_seconds_ = 0.0;
+  std::atomic<std::int64_t> compiles_ = 0;
 };
 
 }  // namespace orion

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import logging
 import os
 import time
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, cast, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from orion_ane import _core, checkpoint, tokenizer
+from orion_ane import _core, adapter, checkpoint, tokenizer
 from orion_ane._core import (
     EngineModel,
     Error,
@@ -41,6 +42,8 @@ Prompt = str | TokenIds
 Prompts = list[str] | list[list[int]]
 """Several, to be continued together."""
 Stop = str | int
+AdapterUse = str | tuple[str, float] | None
+"""The name of an adapter, the name and a scale, or None for the model as it is."""
 
 
 class Options(TypedDict, total=False):
@@ -65,6 +68,8 @@ class Options(TypedDict, total=False):
     """Strings the text ends before, or ids of tokens it ends at, besides the end of text."""
     ignore_eos: bool
     """Whether to go on after the end of the text. Default False."""
+    adapters: Sequence[AdapterUse]
+    """Of each prompt. Default: at each token, the one that `set_adapter` last chose."""
 
 
 class Model:
@@ -171,6 +176,60 @@ class Model:
     def logits(self, ids: TokenIds) -> NDArray[np.float32]:
         """Scores (T, V) of every token after each of the T given: row t is what follows ids[t]."""
         return self._core.logits(ids)
+
+    def load_adapter(self, path: str | Path, name: str | None = None) -> str:
+        """Loads a LoRA adapter that PEFT or `orion lora train` saved, and makes it active.
+
+        Returns its name, by default that of the directory. Several may be loaded at once. On Error
+        nothing has changed.
+        """
+        loaded = adapter.read(path, self.config)
+        name = name if name is not None else self._free_name(Path(path).resolve().name)
+        self._core.adapters.add(name, loaded.shape, loaded.arrays)
+        try:
+            self._core.adapters.activate(name)
+        except Error:
+            self._core.adapters.remove(name)
+            raise
+        return name
+
+    def set_adapter(self, name: str | None, scale: float = 1.0) -> None:
+        """Makes a loaded adapter active from the next token on, or none: the model as it is.
+
+        Nothing is compiled or loaded for it. `scale` multiplies what the adapter adds.
+        """
+        self._core.adapters.activate(name, scale)
+
+    def unload_adapter(self, name: str) -> None:
+        """Forgets an adapter; if it is the active one, none is active then.
+
+        Prompts that are being continued with it by their own choice keep it until they end.
+        """
+        self._core.adapters.remove(name)
+
+    @property
+    def adapters(self) -> list[str]:
+        """Names of the adapters that are loaded."""
+        return self._core.adapters.names
+
+    @property
+    def active_adapter(self) -> str | None:
+        """The adapter that the next tokens are computed with."""
+        return self._core.adapters.active[0]
+
+    def reserve_adapters(self, rank: int, targets: Sequence[str]) -> None:
+        """Makes room for adapters to come: up to a rank, for modules such as "q_proj".
+
+        Programs are compiled for what the loaded adapters need. With room reserved, loading one
+        that fits compiles nothing.
+        """
+        shape = _core.LoraShape(rank=rank, scale=1.0, targets=list(targets))
+        self._core.adapters.reserve(shape)
+
+    def _free_name(self, wanted: str) -> str:
+        taken = self.adapters
+        names = (wanted if i == 1 else f"{wanted}-{i}" for i in itertools.count(1))
+        return next(name for name in names if name not in taken)
 
     def graph(
         self, *, batch: int = 1, tokens: int = 1, cache: int = 0, last: bool = False
@@ -304,7 +363,9 @@ class Model:
         logprobs: int | None = None,
     ) -> Generation:
         sampling: dict[str, Any] = {
-            key: value for key, value in options.items() if key not in ("stop", "ignore_eos")
+            key: value
+            for key, value in options.items()
+            if key not in ("stop", "ignore_eos", "adapters")
         }
         _check_seed(options.get("seed"))
         return Generation(
@@ -313,6 +374,7 @@ class Model:
             _core.SamplerOptions(logprobs=logprobs, **sampling),
             max_tokens,
             self._stop_tokens(options),
+            [use if isinstance(use, tuple) else (use, 1.0) for use in options.get("adapters", ())],
         )
 
     def _steps(self, generation: Generation, prompt_tokens: int) -> Iterator[list[GeneratedToken]]:

@@ -3,6 +3,7 @@
 #include "python/convert.h"
 
 #include "base/threads.h"
+#include "orion/adapters.h"
 #include "orion/error.h"
 #include "orion/generate.h"
 #include "run/engine_model.h"
@@ -103,12 +104,16 @@ py::array logits(TextModel& model, const py::object& ids) {
   return numpy_view(result);
 }
 
+using NamedScale = std::pair<std::optional<std::string>, double>;
+
 std::unique_ptr<Generation> make_generation(std::shared_ptr<TextModel> model, const py::list& prompts,
                                             const SamplerOptions& sampler, std::int64_t max_tokens,
-                                            std::vector<std::int32_t> stop_tokens) {
+                                            std::vector<std::int32_t> stop_tokens,
+                                            const std::vector<NamedScale>& adapters) {
   std::vector<std::vector<std::int32_t>> tokens;
   for (const py::handle prompt : prompts) tokens.push_back(ids_of(prompt, "prompt"));
-  GenerateOptions options{max_tokens, sampler, std::move(stop_tokens)};
+  GenerateOptions options{max_tokens, sampler, std::move(stop_tokens), {}};
+  for (const auto& [name, scale] : adapters) options.adapters.push_back({name, scale});
   return std::make_unique<Generation>(std::move(model), std::move(tokens), std::move(options));
 }
 
@@ -191,7 +196,7 @@ void bind_generation(py::module_& m) {
           "'' if the sequence goes on, else 'stop', 'length' or 'context'.");
   py::class_<Generation>(m, "Generation", "Completes a batch of prompts, one token each per step.")
       .def(py::init(&make_generation), py::arg("model"), py::arg("prompts"), py::arg("sampler"),
-           py::arg("max_tokens"), py::arg("stop_tokens"))
+           py::arg("max_tokens"), py::arg("stop_tokens"), py::arg("adapters") = std::vector<NamedScale>{})
       .def("step", &Generation::step, py::call_guard<py::gil_scoped_release>(),
            "The next token of every unfinished sequence; the first call reads the prompts.")
       .def("stop", &Generation::stop, py::arg("sequence"), "Ends a sequence.")
@@ -213,6 +218,8 @@ void bind_model(py::module_& m) {
                              "Spent so far; programs are compiled when a shape is first asked for.")
       .def_property_readonly("notes", &TextModel::notes,
                              "What went otherwise than asked for so far: sentences.")
+      .def_property_readonly("compiles", &TextModel::compiles, "Programs compiled so far.")
+      .def_property_readonly("adapters", &TextModel::adapters, py::return_value_policy::reference_internal)
       .def_property_readonly("vocab_size", [](const TextModel& model) { return model.config().vocab; })
       .def_property_readonly("context", [](const TextModel& model) { return model.config().context; });
   py::class_<LanguageModel, TextModel, std::shared_ptr<LanguageModel>>(

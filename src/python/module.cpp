@@ -12,10 +12,10 @@ PYBIND11_MODULE(_core, m) {
   orion::bind_graph(m);
   orion::bind_program(m);
   orion::bind_mil(m);
+  orion::bind_lora(m);
   orion::bind_model(m);
   orion::bind_ane(m);
   orion::bind_engine(m);
   orion::bind_dataset(m);
-  orion::bind_lora(m);
   orion::bind_train(m);
 }

@@ -63,17 +63,22 @@ Tensor merged_weight(const Adapter& adapter, const LoraModule& module, const Ten
   const Tensor& a = adapter.tensors.find(module.a())->second;
   const Tensor& b = adapter.tensors.find(module.b())->second;
   const Tensor result = convert(weight, DType::fp32).clone();
-  const bool transposed = weight.shape() != Shape{module.out, module.in};
-  const std::int64_t rank = adapter.shape.rank;
-  for (std::int64_t o = 0; o < module.out; ++o)
-    for (std::int64_t i = 0; i < module.in; ++i) {
-      double sum = 0.0;
-      for (std::int64_t r = 0; r < rank; ++r)
-        sum += static_cast<double>(b.as<float>()[static_cast<std::size_t>(o * rank + r)]) *
-               static_cast<double>(a.as<float>()[static_cast<std::size_t>(r * module.in + i)]);
-      const std::int64_t at = transposed ? i * module.out + o : o * module.in + i;
-      result.as<float>()[static_cast<std::size_t>(at)] += static_cast<float>(sum * adapter.shape.scale);
+  const bool transposed = module.transposed;
+  const Shape wanted = transposed ? Shape{module.in, module.out} : Shape{module.out, module.in};
+  if (weight.shape() != wanted)
+    fail("adapter: weight '", module.name, ".weight' is ", weight.type(), ", ", wanted, " is needed");
+  const auto rank = static_cast<std::size_t>(adapter.shape.rank);
+  const auto in = static_cast<std::size_t>(module.in), out = static_cast<std::size_t>(module.out);
+  std::vector<double> row(in);  // of B A
+  for (std::size_t o = 0; o < out; ++o) {
+    std::ranges::fill(row, 0.0);
+    for (std::size_t r = 0; r < rank; ++r) {
+      const double factor = adapter.shape.scale * static_cast<double>(b.as<float>()[o * rank + r]);
+      for (std::size_t i = 0; i < in; ++i) row[i] += factor * static_cast<double>(a.as<float>()[r * in + i]);
     }
+    for (std::size_t i = 0; i < in; ++i)
+      result.as<float>()[transposed ? i * out + o : o * in + i] += static_cast<float>(row[i]);
+  }
   return result;
 }
 
@@ -87,23 +92,28 @@ Graph with_adapter_inputs(const Graph& graph, const LoraShape& capacity, std::ve
   });
 }
 
-void AdapterSet::add(const std::string& name, Adapter adapter) {
-  const std::lock_guard lock(mutex_);
+void AdapterSet::add(const std::string& name, const LoraShape& shape, const TensorMap& tensors) {
   if (name.empty()) fail("adapter: a name is needed");
+  Adapter adapter = make_adapter(config_, shape, tensors);
+  const std::lock_guard lock(mutex_);
   if (resident_.contains(name)) fail("adapter '", name, "' is loaded already; unload it first");
-  grow(adapter);
+  grow(adapter.shape);
   resident_.emplace(name, Resident{std::move(adapter)});
 }
 
-void AdapterSet::grow(const Adapter& adapter) {
-  const auto needed =
-      static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(adapter.shape.rank)));
+void AdapterSet::reserve(const LoraShape& capacity) {
+  const std::lock_guard lock(mutex_);
+  grow(capacity);
+}
+
+void AdapterSet::grow(const LoraShape& needed) {
+  const auto rank = static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(needed.rank)));
   LoraShape wider = capacity_;
-  wider.rank = std::max({wider.rank, needed, least_rank});
-  for (const std::string& target : adapter.shape.targets)
-    if (std::ranges::count(wider.targets, target) == 0) wider.targets.push_back(target);
+  for (const LoraModule& module : lora_modules(config_, needed))
+    if (std::ranges::count(wider.targets, module.name) == 0) wider.targets.push_back(module.name);
   std::ranges::sort(wider.targets);
-  if (wider.rank == capacity_.rank && wider.targets == capacity_.targets) return;
+  wider.rank = std::max({wider.rank, rank, least_rank});
+  if (wider == capacity_) return;
   modules_ = lora_modules(config_, wider);
   capacity_ = std::move(wider);
   none_ = nullptr;
@@ -113,7 +123,7 @@ void AdapterSet::grow(const Adapter& adapter) {
 void AdapterSet::remove(std::string_view name) {
   const std::lock_guard lock(mutex_);
   find(name);
-  if (active_ == name) active_ = std::nullopt;
+  if (active_.name == name) active_ = {};
   resident_.erase(resident_.find(name));
 }
 
@@ -132,26 +142,15 @@ AdapterSet::Resident& AdapterSet::find(std::string_view name) {
   fail("no adapter '", name, "'", known.empty() ? "; none is loaded" : known);
 }
 
-const Adapter& AdapterSet::get(std::string_view name) {
+void AdapterSet::activate(AdapterChoice choice) {
   const std::lock_guard lock(mutex_);
-  return find(name).adapter;
+  used(choice);
+  active_ = std::move(choice);
 }
 
-void AdapterSet::activate(const std::optional<std::string>& name, double scale) {
-  const std::lock_guard lock(mutex_);
-  used(name, scale);
-  active_ = name;
-  scale_ = scale;
-}
-
-std::optional<std::string> AdapterSet::active() const {
+AdapterChoice AdapterSet::active() const {
   const std::lock_guard lock(mutex_);
   return active_;
-}
-
-double AdapterSet::active_scale() const {
-  const std::lock_guard lock(mutex_);
-  return scale_;
 }
 
 LoraShape AdapterSet::capacity() const {
@@ -161,27 +160,28 @@ LoraShape AdapterSet::capacity() const {
 
 AdapterInputs AdapterSet::inputs() {
   const std::lock_guard lock(mutex_);
-  return used(active_, scale_);
+  return used(active_);
 }
 
-AdapterInputs AdapterSet::inputs(const std::optional<std::string>& name, double scale) {
+AdapterInputs AdapterSet::inputs(const AdapterChoice& choice) {
   const std::lock_guard lock(mutex_);
-  return used(name, scale);
+  return used(choice);
 }
 
-AdapterInputs AdapterSet::used(const std::optional<std::string>& name, double scale) {
-  if (!name) return none_ = none_ != nullptr ? none_ : made(nullptr, 1.0);
-  Resident& resident = find(*name);
-  if (resident.inputs == nullptr || resident.scale != scale) {
-    resident.inputs = made(&resident.adapter, scale);
-    resident.scale = scale;
+AdapterInputs AdapterSet::used(const AdapterChoice& choice) {
+  if (!std::isfinite(choice.scale)) fail("adapter: a scale of ", choice.scale);
+  if (!choice.name) return none_ = none_ != nullptr ? none_ : made(nullptr, 1.0);
+  Resident& resident = find(*choice.name);
+  if (resident.inputs == nullptr || resident.scale != choice.scale) {
+    resident.inputs = made(&resident.adapter, choice.scale);
+    resident.scale = choice.scale;
   }
   return resident.inputs;
 }
 
 AdapterInputs AdapterSet::made(const Adapter* adapter, double scale) const {
-  if (!std::isfinite(scale)) fail("adapter: a scale of ", scale);
-  auto inputs = std::make_shared<TensorMap>();
+  auto inputs = std::make_shared<AdapterValues>();
+  inputs->capacity = capacity_;
   for (const LoraModule& module : modules_) {
     const Tensor a({DType::fp32, {capacity_.rank, module.in}});
     const Tensor b({DType::fp32, {module.out, capacity_.rank}});
@@ -189,8 +189,8 @@ AdapterInputs AdapterSet::made(const Adapter* adapter, double scale) const {
       place(adapter->tensors.find(module.a())->second, a, 1.0F);
       place(adapter->tensors.find(module.b())->second, b, static_cast<float>(adapter->shape.scale * scale));
     }
-    inputs->emplace(module.a(), narrowed(a, dtype_, module.a()));
-    inputs->emplace(module.b(), narrowed(b, dtype_, module.b()));
+    inputs->tensors.emplace(module.a(), narrowed(a, dtype_, module.a()));
+    inputs->tensors.emplace(module.b(), narrowed(b, dtype_, module.b()));
   }
   return inputs;
 }

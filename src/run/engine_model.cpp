@@ -55,13 +55,31 @@ Ids counted(std::int64_t from, std::size_t count) {
 
 // Binds every port of a program to the plane of its name, made if it is the first to use it. Layers hand x on
 // from one plane to another, so that no program reads what it writes.
-void connect(Program& program, TensorMap& planes, std::string_view x, std::string_view hidden) {
+void connect(const AdaptedProgram& adapted, TensorMap& planes, std::string_view x, std::string_view hidden) {
+  Program& program = *adapted.program;
   const auto plane = [&](const Port& port) {
     const std::string_view name = port.name == "x" ? x : port.name == "hidden" ? hidden : port.name;
     return planes.try_emplace(std::string(name), Tensor(port.type)).first->second;
   };
-  for (const Port& port : program.inputs()) program.bind(port.name, plane(port));
+  const auto is_adapter = [&](const Port& port) {
+    return std::ranges::find(adapted.ports, port.name, &WeightPort::port) != adapted.ports.end();
+  };
+  for (const Port& port : program.inputs())
+    if (!is_adapter(port)) program.bind(port.name, plane(port));
   for (const Port& port : program.outputs()) program.bind(port.name, plane(port));
+}
+
+void give(const AdaptedProgram& adapted, const AdapterInputs& adapter) {
+  for (const WeightPort& port : adapted.ports)
+    adapted.program->bind(port.port, adapter->tensors.at(port.weight));
+}
+
+// A swap is this: other memory for the inputs.
+void give(SegmentSet& set, const AdapterInputs& adapter) {
+  if (set.adapter == adapter) return;
+  for (const AdaptedProgram& program : set.before) give(program, adapter);
+  for (const AdaptedProgram& program : set.after) give(program, adapter);
+  set.adapter = adapter;
 }
 
 constexpr std::string_view planes_of_x[] = {"x", "hidden"};
@@ -118,6 +136,10 @@ double EngineModel::compile_seconds() const {
   return compile_seconds_ + (host_model_ != nullptr ? host_model_->compile_seconds() : 0.0);
 }
 
+std::int64_t EngineModel::compiles() const {
+  return compiles_ + (host_model_ != nullptr ? host_model_->compiles() : 0);
+}
+
 std::vector<std::string> EngineModel::notes() const {
   const std::lock_guard lock(notes_turn_);
   return notes_;
@@ -136,15 +158,20 @@ void EngineModel::note_host(const SegmentSet* start) {
 std::unique_ptr<Program> EngineModel::timed_compile(Device& device, const Graph& graph,
                                                     const std::shared_ptr<DeviceWeights>& weights) {
   const Stopwatch watch(compile_seconds_);
+  ++compiles_;
   return device.compile(graph, weights);
+}
+
+EngineModel::SetKey EngineModel::set_key(std::int64_t columns, bool decodes) const {
+  return {columns, decodes, adapter_->capacity.rank, adapter_->capacity.targets};
 }
 
 // Whether the engine's budget pays for a set, and afterwards still for what every text needs: the decode
 // segments and the head. What was compiled once is found again.
 bool EngineModel::is_affordable(std::int64_t columns, bool decodes) const {
-  if (paid_.contains({columns, decodes})) return true;
+  if (paid_.contains(set_key(columns, decodes))) return true;
   std::int64_t needed = programs_of_set();
-  const bool will_decode = use_ != EngineUse::prefill && !paid_.contains({decode_columns, true});
+  const bool will_decode = use_ != EngineUse::prefill && !paid_.contains(set_key(decode_columns, true));
   if (will_decode && !decodes) needed += programs_of_set();
   if (engine_head_ == nullptr) needed += head_programs();
   return needed <= engine_.limits().compiles_left;
@@ -156,7 +183,7 @@ SegmentSet* EngineModel::starting_set(std::int64_t tokens) {
   if (is_affordable(wanted, false)) return &segments(wanted, false);
   SegmentSet* best = nullptr;
   for (const auto& set : sets_) {
-    if (set->decodes) continue;
+    if (set->decodes || set->adapter->capacity != adapter_->capacity) continue;
     const bool holds = set->columns >= wanted;
     const bool better = best == nullptr || (best->columns < wanted ? set->columns > best->columns
                                                                    : holds && set->columns < best->columns);
@@ -179,16 +206,19 @@ void EngineModel::note_bucket(std::int64_t wanted, const SegmentSet* used) {
 }
 
 SegmentSet& EngineModel::segments(std::int64_t columns, bool decodes) {
-  const auto wanted = [&](const auto& set) { return set->columns == columns && set->decodes == decodes; };
+  const auto wanted = [&](const auto& set) {
+    return set->columns == columns && set->decodes == decodes && set->adapter->capacity == adapter_->capacity;
+  };
   const auto found = std::ranges::find_if(sets_, wanted);
   if (found != sets_.end()) {
     sets_.splice(sets_.begin(), sets_, found);
+    give(*sets_.front(), adapter_);
     return *sets_.front();
   }
   const std::int64_t room = (engine_.limits().loaded - head_programs()) / programs_of_set();
   while (!sets_.empty() && static_cast<std::int64_t>(sets_.size()) >= room) sets_.pop_back();
   sets_.push_front(compiled(columns, decodes));
-  paid_.insert({columns, decodes});
+  paid_.insert(set_key(columns, decodes));
   return *sets_.front();
 }
 
@@ -196,11 +226,10 @@ std::unique_ptr<SegmentSet> EngineModel::compiled(std::int64_t columns, bool dec
   auto set = std::make_unique<SegmentSet>();
   set->columns = columns;
   set->decodes = decodes;
-  const auto add = [&](std::vector<std::unique_ptr<Program>>& programs, SegmentKind kind, std::int64_t layer,
+  const auto add = [&](std::vector<AdaptedProgram>& programs, SegmentKind kind, std::int64_t layer,
                        std::size_t from) {
-    const Graph graph = segment(config_, {kind, layer, columns});
-    programs.push_back(timed_compile(engine_, graph, engine_weights_));
-    connect(*programs.back(), set->planes, planes_of_x[from], planes_of_x[1 - from]);
+    programs.push_back(adapted(engine_, segment(config_, {kind, layer, columns}), engine_weights_));
+    connect(programs.back(), set->planes, planes_of_x[from], planes_of_x[1 - from]);
   };
   for (std::int64_t layer = 0; layer < config_.layers; ++layer) {
     const std::size_t from = decodes ? static_cast<std::size_t>(layer % 2) : 0;
@@ -209,7 +238,16 @@ std::unique_ptr<SegmentSet> EngineModel::compiled(std::int64_t columns, bool dec
   }
   set->embedding = timed_compile(host_, embedding_segment(config_, columns), host_weights_);
   set->embedding->bind("x", set->planes.at("x"));
+  give(*set, adapter_);
   return set;
+}
+
+AdaptedProgram EngineModel::adapted(Device& device, const Graph& graph,
+                                    const std::shared_ptr<DeviceWeights>& weights) {
+  AdaptedProgram result{.program = nullptr, .ports = {}, .capacity = adapter_->capacity};
+  const Graph wanted = with_adapter_inputs(graph, result.capacity, result.ports);
+  result.program = timed_compile(device, wanted, weights);
+  return result;
 }
 
 Program& EngineModel::cache_step(const CacheStepShape& shape) {
@@ -218,10 +256,12 @@ Program& EngineModel::cache_step(const CacheStepShape& shape) {
   return *program;
 }
 
-Program& EngineModel::head(std::int64_t batch) {
-  std::unique_ptr<Program>& program = heads_[batch];
-  if (!program) program = timed_compile(host_, head_segment(config_, batch), host_weights_);
-  return *program;
+AdaptedProgram& EngineModel::head(std::int64_t batch) {
+  AdaptedProgram& head = heads_[batch];
+  if (!head.program || head.capacity != adapter_->capacity)
+    head = adapted(host_, head_segment(config_, batch), host_weights_);
+  give(head, adapter_);
+  return head;
 }
 
 EngineHead& EngineModel::engine_head() {
@@ -256,12 +296,12 @@ const Tensor& EngineModel::prefill(SegmentSet& set, std::span<const std::int32_t
   const auto tokens = static_cast<std::int64_t>(ids.size());
   embed(set, ids, counted(0, ids.size()));
   for (std::size_t layer = 0; layer < set.before.size(); ++layer) {
-    set.before[layer]->run();
+    set.before[layer].program->run();
     if (!caches.empty()) {
       store_columns(set.planes.at("k"), tokens, caches[2 * layer], 0);
       store_columns(set.planes.at("v"), tokens, caches[2 * layer + 1], 0);
     }
-    set.after[layer]->run();
+    set.after[layer].program->run();
   }
   return set.planes.at("x");
 }
@@ -276,7 +316,7 @@ const Tensor& EngineModel::decode(const CacheStep& step) {
   embed(set, step.ids.as<std::int32_t>(), positions);
   CacheStepShape shape{.batch = ids[0], .tokens = ids[1], .rows = step.caches.front().shape()[2]};
   for (std::size_t layer = 0; layer < set.before.size(); ++layer) {
-    set.before[layer]->run();
+    set.before[layer].program->run();
     if (config_.scale_scores_by_layer) shape.layer = static_cast<std::int64_t>(layer);
     Program& attention = cache_step(shape);
     for (const std::string_view plane : {"q", "k", "v", "attended"})
@@ -285,7 +325,7 @@ const Tensor& EngineModel::decode(const CacheStep& step) {
     attention.bind("k_cache", unowned(step.caches[2 * layer]));
     attention.bind("v_cache", unowned(step.caches[2 * layer + 1]));
     attention.run();
-    set.after[layer]->run();
+    set.after[layer].program->run();
   }
   return set.planes.find(planes_of_x[set.before.size() % 2])->second;
 }
@@ -312,8 +352,14 @@ void EngineModel::read(std::span<const std::int32_t> ids, std::int64_t position,
 
 // rows (B, C) -> logits (B, V)
 void EngineModel::predict(const Tensor& rows, const Tensor& logits) {
-  if (use_ == EngineUse::prefill_decode_and_head) return engine_head().predict(rows, logits);
-  Program& program = head(rows.shape()[0]);
+  if (use_ == EngineUse::prefill_decode_and_head) {
+    if (is_lora_target("lm_head", adapter_->capacity.targets))
+      fail(
+          "adapter: 'lm_head' has its product on the engine, where it cannot have an adapter; load the model "
+          "with its head on the host");
+    return engine_head().predict(rows, logits);
+  }
+  Program& program = *head(rows.shape()[0]).program;
   program.bind("x", unowned(rows));
   program.bind("logits", unowned(logits));
   program.run();
@@ -325,11 +371,12 @@ Tensor EngineModel::logits(std::span<const std::int32_t> ids) {
   check_ids(ids, "logits");
   const auto tokens = static_cast<std::int64_t>(ids.size());
   const std::lock_guard lock(turn_);
+  adapter_ = adapters().inputs();
   const SegmentSet* start = starting_set(tokens);
   const bool in_pieces = start == nullptr || start->columns < tokens;
   if (host_model_ != nullptr && in_pieces) {
     note_host(start);
-    return host_model_->logits(ids);
+    return host_model_->logits(ids, adapter_);
   }
   std::vector<Tensor> caches;
   if (in_pieces)
@@ -347,6 +394,12 @@ Tensor EngineModel::logits(std::span<const std::int32_t> ids) {
 
 void EngineModel::extend(const CacheStep& step) {
   const std::lock_guard lock(turn_);
+  by_adapter(step, [this](const CacheStep& part) { extend_part(part); });
+}
+
+// Sequences that share an adapter.
+void EngineModel::extend_part(const CacheStep& step) {
+  adapter_ = step.adapters.front();
   const Shape& ids = step.ids.shape();
   if (host_model_ != nullptr)
     extend_with_host(step);
@@ -373,7 +426,8 @@ void EngineModel::extend_with_host(const CacheStep& step) {
   host_model_->extend({.ids = Tensor::from_ints(rest).reshaped({1, static_cast<std::int64_t>(rest.size())}),
                        .positions = Tensor::from_ints(first),
                        .caches = step.caches,
-                       .logits = step.logits});
+                       .logits = step.logits,
+                       .adapters = step.adapters});
 }
 
 void EngineModel::extend_one(const CacheStep& step) {

@@ -2,6 +2,7 @@
 // cache on the host.
 #pragma once
 
+#include "orion/adapters.h"
 #include "run/engine_head.h"
 
 #include <set>
@@ -13,14 +14,23 @@ enum class EngineUse : std::uint8_t { prefill_and_decode, prefill, prefill_decod
 /// "engine", "engine-prefill" or "engine-and-head"; Error listing them for any other name.
 EngineUse engine_use(std::string_view name);
 
-/// The segments of every layer for one number of columns, with the memory between them.
+/// A program with adapters among its inputs.
+struct AdaptedProgram {
+  std::unique_ptr<Program> program;
+  std::vector<WeightPort> ports = {};  // which input is which tensor of an adapter
+  LoraShape capacity = {};
+};
+
+/// The segments of every layer for one number of columns and one capacity for adapters, with the memory
+/// between them.
 struct SegmentSet {
   std::int64_t columns = 0;
   bool decodes = false;
-  std::vector<std::unique_ptr<Program>> before;  // attention, or projection
-  std::vector<std::unique_ptr<Program>> after;   // feed_forward, or output
-  std::unique_ptr<Program> embedding;            // on the host
-  TensorMap planes;                              // x, hidden, q, k, v, attended, cos, sin: (1, n, 1, S)
+  std::vector<AdaptedProgram> before;  // attention, or projection
+  std::vector<AdaptedProgram> after;   // feed_forward, or output
+  std::unique_ptr<Program> embedding;  // on the host
+  AdapterInputs adapter;               // what the programs are bound to
+  TensorMap planes;                    // x, hidden, q, k, v, attended, cos, sin: (1, n, 1, S)
 };
 
 /// fp16 throughout. Prompts are read in the smallest bucket that holds them, what goes beyond the largest and
@@ -39,6 +49,7 @@ class EngineModel final : public TextModel {
   std::int64_t parameters() const override { return parameters_; }
   double compile_seconds() const override;
   std::vector<std::string> notes() const override;
+  std::int64_t compiles() const override;
   Tensor logits(std::span<const std::int32_t> ids) override;
   void extend(const CacheStep& step) override;
 
@@ -46,7 +57,11 @@ class EngineModel final : public TextModel {
   // Column j of x follows from what was read; the first `count` columns are tokens.
   using Receive = std::function<void(const Tensor& x, std::int64_t count)>;
 
+  // Columns, whether they decode, and the capacity for adapters.
+  using SetKey = std::tuple<std::int64_t, bool, std::int64_t, std::vector<std::string>>;
+
   void load(const WeightSource& weights);
+  SetKey set_key(std::int64_t columns, bool decodes) const;
   std::int64_t programs_of_set() const { return 2 * config_.layers; }
   bool is_affordable(std::int64_t columns, bool decodes) const;
   SegmentSet* starting_set(std::int64_t tokens);
@@ -58,7 +73,8 @@ class EngineModel final : public TextModel {
   std::unique_ptr<Program> timed_compile(Device& device, const Graph& graph,
                                          const std::shared_ptr<DeviceWeights>& weights);
   Program& cache_step(const CacheStepShape& shape);
-  Program& head(std::int64_t batch);
+  AdaptedProgram adapted(Device& device, const Graph& graph, const std::shared_ptr<DeviceWeights>& weights);
+  AdaptedProgram& head(std::int64_t batch);
   EngineHead& engine_head();
   std::int64_t head_programs() const;
 
@@ -69,6 +85,7 @@ class EngineModel final : public TextModel {
             const Receive& receive);
   void predict(const Tensor& rows, const Tensor& logits);
   void extend_with_host(const CacheStep& step);
+  void extend_part(const CacheStep& step);
   void extend_one(const CacheStep& step);
   void extend_batch(const CacheStep& step);
 
@@ -81,16 +98,18 @@ class EngineModel final : public TextModel {
   RotaryTable rotary_;
   std::shared_ptr<DeviceWeights> engine_weights_;
   std::shared_ptr<DeviceWeights> host_weights_;
-  std::unique_ptr<LanguageModel> host_model_;     // decodes, if the engine does not
-  std::list<std::unique_ptr<SegmentSet>> sets_;   // most recently used first
-  std::set<std::pair<std::int64_t, bool>> paid_;  // columns and whether they decode, of sets ever compiled
-  std::unique_ptr<EngineHead> engine_head_;       // if asked for, from its first use on
+  std::unique_ptr<LanguageModel> host_model_;    // decodes, if the engine does not
+  std::list<std::unique_ptr<SegmentSet>> sets_;  // most recently used first
+  std::set<SetKey> paid_;                        // of sets ever compiled
+  std::unique_ptr<EngineHead> engine_head_;      // if asked for, from its first use on
   std::map<CacheStepShape, std::unique_ptr<Program>> cache_steps_;
-  std::map<std::int64_t, std::unique_ptr<Program>> heads_;
+  std::map<std::int64_t, AdaptedProgram> heads_;
   mutable std::mutex notes_turn_;
   std::vector<std::string> notes_;
   std::mutex turn_;
+  AdapterInputs adapter_;  // of the turn
   std::atomic<double> compile_seconds_ = 0.0;
+  std::atomic<std::int64_t> compiles_ = 0;
 };
 
 }  // namespace orion

@@ -41,6 +41,10 @@ Generation::Generation(std::shared_ptr<TextModel> model, std::vector<std::vector
   const ModelConfig& config = model_->config();
   check(options_, config);
   if (prompts.empty()) fail("generate: no prompt given");
+  if (!options_.adapters.empty() && options_.adapters.size() != prompts.size())
+    fail("generate: ", options_.adapters.size(), " adapters for ", prompts.size(), " prompts");
+  for (const AdapterChoice& choice : options_.adapters)
+    adapters_.push_back(model_->adapters().inputs(choice));
   seed_ = Sampler(options_.sampler, config.vocab).seed();
   for (std::size_t i = 0; i < prompts.size(); ++i) {
     model_->check_ids(prompts[i], prompts.size() == 1 ? "prompt" : str("prompt ", i));
@@ -76,7 +80,7 @@ void Generation::read_prompts(std::vector<GeneratedToken>& tokens) {
   std::size_t longest = 0;
   for (const Sequence& s : sequences_) longest = std::max(longest, s.prompt.size());
   session_.emplace(model_, static_cast<std::int64_t>(sequences_.size()),
-                   rows_for(model_->config(), longest, options_.max_tokens));
+                   rows_for(model_->config(), longest, options_.max_tokens), adapters_);
   for (std::size_t i = 0; i < sequences_.size(); ++i) {
     Sequence& s = sequences_[i];
     if (s.finish != Finish::none) continue;

@@ -37,19 +37,22 @@ LanguageModel::LanguageModel(ModelConfig config, const WeightSource& weights, DT
 }
 
 Tensor LanguageModel::logits(std::span<const std::int32_t> ids) {
+  return logits(ids, adapters().inputs());
+}
+
+Tensor LanguageModel::logits(std::span<const std::int32_t> ids, const AdapterInputs& adapter) {
   check_ids(ids, "logits");
   const auto tokens = static_cast<std::int64_t>(ids.size());
   const Tensor input = Tensor::from_ints(ids);
   const Tensor output({DType::fp32, {tokens, config_.vocab}});
   const Binding bindings[] = {{"ids", input.reshaped({1, tokens})},
                               {"logits", output.reshaped({1, tokens, config_.vocab})}};
-  run({.batch = 1, .tokens = tokens, .cache = 0, .head = Head::every_position}, bindings);
+  run({.batch = 1, .tokens = tokens, .cache = 0, .head = Head::every_position}, bindings, adapter);
   return output;
 }
 
 void LanguageModel::extend(const CacheStep& step) {
-  if (!step.adapters.empty()) return by_adapter(step, [this](const CacheStep& part) { read(part); });
-  read(step);
+  by_adapter(step, [this](const CacheStep& part) { read(part); });
 }
 
 // Sequences that share an adapter.
@@ -59,7 +62,7 @@ void LanguageModel::read(const CacheStep& step) {
   for (std::size_t i = 0; i < cache_names_.size(); ++i) bindings.push_back({cache_names_[i], step.caches[i]});
   const std::int64_t rows = step.caches.front().shape()[2];
   run({.batch = ids[0], .tokens = ids[1], .cache = rows, .head = Head::last_position}, bindings,
-      step.adapters.empty() ? adapters().inputs() : step.adapters.front());
+      step.adapters.front());
 }
 
 void LanguageModel::run(const ForwardShape& shape, std::span<const Binding> bindings) {
@@ -69,15 +72,14 @@ void LanguageModel::run(const ForwardShape& shape, std::span<const Binding> bind
 void LanguageModel::run(const ForwardShape& shape, std::span<const Binding> bindings,
                         const AdapterInputs& adapter) {
   const std::lock_guard lock(turn_);
-  Compiled& compiled = program(shape);
+  Compiled& compiled = program(shape, adapter->capacity);
   for (const Binding& binding : bindings) compiled.program->bind(binding.port, unowned(binding.memory));
   for (const WeightPort& port : compiled.adapter_ports)
-    compiled.program->bind(port.port, adapter->find(port.weight)->second);
+    compiled.program->bind(port.port, adapter->tensors.at(port.weight));
   compiled.program->run();
 }
 
-LanguageModel::Compiled& LanguageModel::program(const ForwardShape& shape) {
-  const LoraShape capacity = adapters().capacity();
+LanguageModel::Compiled& LanguageModel::program(const ForwardShape& shape, const LoraShape& capacity) {
   const auto found = std::ranges::find_if(
       programs_, [&](const Compiled& c) { return c.shape == shape && c.adapters == capacity; });
   if (found != programs_.end()) {
@@ -91,6 +93,7 @@ LanguageModel::Compiled& LanguageModel::program(const ForwardShape& shape) {
     compiled.program = device_.compile(graph, weights_);
   }
   programs_.push_front(std::move(compiled));
+  ++compiles_;
   if (programs_.size() > programs_kept) programs_.pop_back();
   return programs_.front();
 }

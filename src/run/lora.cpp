@@ -16,29 +16,35 @@ std::string last_part(const std::string& name) {
   return name.substr(name.rfind('.') + 1);
 }
 
-[[noreturn]] void fail_unknown_target(const ModelConfig& config, const std::string& target) {
+[[noreturn]] void fail_unknown_target(const ModelConfig& config, const std::string& target,
+                                      std::span<const LoraModule> modules) {
   std::vector<std::string> parts;
   std::string known;
-  for (const Port& weight : model_weights(config, DType::fp32)) {
-    if (weight.type.shape.rank() != 2 || !weight.name.ends_with(".weight")) continue;
-    const std::string part = last_part(weight.name.substr(0, weight.name.rfind('.')));
+  for (const LoraModule& module : modules) {
+    const std::string part = last_part(module.name);
     if (std::ranges::count(parts, part) > 0) continue;
     parts.push_back(part);
     known += (known.empty() ? "" : ", ") + part;
   }
-  fail("lora: no module of this ", config.model_type, " model is called '", target, "'; there are ", known);
+  fail("lora: no linear module of this ", config.model_type, " model is called '", target, "'; there are ",
+       known);
 }
 
 }  // namespace
 
 std::vector<LoraModule> lora_modules(const ModelConfig& config, const LoraShape& shape) {
+  check_rank(shape);
   if (shape.targets.empty()) fail("lora: no target modules are given");
-  std::vector<LoraModule> modules;
-  with_lora(forward(config, {}, DType::fp32), shape, modules);
+  const std::vector<LoraModule> all = linear_modules(forward(config, {}, DType::fp32));
+  const auto is_meant = [](const LoraModule& module, std::span<const std::string> targets) {
+    return is_lora_target(module.name, targets);
+  };
   for (const std::string& target : shape.targets)
-    if (std::ranges::none_of(modules,
-                             [&](const LoraModule& m) { return is_lora_target(m.name, {&target, 1}); }))
-      fail_unknown_target(config, target);
+    if (std::ranges::none_of(all, [&](const LoraModule& m) { return is_meant(m, {&target, 1}); }))
+      fail_unknown_target(config, target, all);
+  std::vector<LoraModule> modules;
+  std::ranges::copy_if(all, std::back_inserter(modules),
+                       [&](const LoraModule& m) { return is_meant(m, shape.targets); });
   return modules;
 }
 

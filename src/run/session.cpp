@@ -15,12 +15,15 @@ Tensor slice_of(const Tensor& cache, std::int64_t sequence) {
 
 }  // namespace
 
-Session::Session(std::shared_ptr<TextModel> model, std::int64_t batch, std::int64_t rows)
-    : model_(std::move(model)), batch_(batch), rows_(rows) {
+Session::Session(std::shared_ptr<TextModel> model, std::int64_t batch, std::int64_t rows,
+                 std::vector<AdapterInputs> adapters)
+    : model_(std::move(model)), batch_(batch), rows_(rows), adapters_(std::move(adapters)) {
   const ModelConfig& config = model_->config();
   if (batch < 1) fail("session: a batch of ", batch, ", at least 1 is needed");
   if (rows < 1 || rows > config.context)
     fail("session: ", rows, " rows, from 1 to the context's ", config.context, " are possible");
+  if (!adapters_.empty() && static_cast<std::int64_t>(adapters_.size()) != batch)
+    fail("session: ", adapters_.size(), " adapters for a batch of ", batch);
   const TensorType type = cache_type(config, batch, rows, model_->dtype());
   for (std::int64_t i = 0; i < 2 * config.layers; ++i) caches_.emplace_back(type);
   ids_ = Tensor({DType::int32, {batch, 1}});
@@ -37,10 +40,13 @@ Tensor Session::read(std::int64_t sequence, std::span<const std::int32_t> ids, s
   const Tensor logits({DType::fp32, {1, model_->config().vocab}});
   std::vector<Tensor> caches;
   for (const Tensor& cache : caches_) caches.push_back(slice_of(cache, sequence));
-  model_->extend({.ids = Tensor::from_ints(ids).reshaped({1, tokens}),
-                  .positions = Tensor::from_ints(start),
-                  .caches = caches,
-                  .logits = logits});
+  const std::span<const AdapterInputs> adapters = adapters_;
+  model_->extend(
+      {.ids = Tensor::from_ints(ids).reshaped({1, tokens}),
+       .positions = Tensor::from_ints(start),
+       .caches = caches,
+       .logits = logits,
+       .adapters = adapters.empty() ? adapters : adapters.subspan(static_cast<std::size_t>(sequence), 1)});
   return logits.reshaped({model_->config().vocab});
 }
 
@@ -51,7 +57,8 @@ Tensor Session::step(std::span<const std::int32_t> ids, std::span<const std::int
   for (const std::int32_t position : positions) check_rows(position, 1);
   std::ranges::copy(ids, ids_.as<std::int32_t>().begin());
   std::ranges::copy(positions, positions_.as<std::int32_t>().begin());
-  model_->extend({.ids = ids_, .positions = positions_, .caches = caches_, .logits = logits_});
+  model_->extend(
+      {.ids = ids_, .positions = positions_, .caches = caches_, .logits = logits_, .adapters = adapters_});
   return logits_;
 }
 

@@ -15,9 +15,14 @@ AdapterSet& TextModel::adapters() {
   return *adapters_;
 }
 
-void TextModel::by_adapter(const CacheStep& step,
-                           const std::function<void(const CacheStep& part)>& read) const {
+void TextModel::by_adapter(const CacheStep& step, const std::function<void(const CacheStep& part)>& read) {
   const std::int64_t batch = step.ids.shape()[0];
+  if (step.adapters.empty()) {
+    const std::vector<AdapterInputs> active(static_cast<std::size_t>(batch), adapters().inputs());
+    CacheStep whole = step;
+    whole.adapters = active;
+    return read(whole);
+  }
   for (std::int64_t begin = 0, end = 0; begin < batch; begin = end) {
     const auto& adapter = step.adapters[static_cast<std::size_t>(begin)];
     for (end = begin; end < batch && step.adapters[static_cast<std::size_t>(end)] == adapter;) ++end;
