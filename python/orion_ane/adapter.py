@@ -107,17 +107,22 @@ def write(
     directory: str | Path, adapter: Adapter, model: Mapping[str, Any], *, replace: bool = False
 ) -> None:
     """Writes a directory that `read` and PEFT load: all of it, or nothing."""
+    names = WRITTEN if replace else None
+    with storage.staged_directory(Path(directory), replaceable=names) as stage:
+        fill(stage, adapter, model)
+
+
+def fill(stage: Path, adapter: Adapter, model: Mapping[str, Any]) -> None:
+    """Writes an adapter's files into a directory."""
     adapter = _in_model_order(adapter, model, llama2c.deinterleave)
     arrays = {
         _PREFIX + name: np.ascontiguousarray(array, np.float32)
         for name, array in adapter.arrays.items()
     }
-    names = WRITTEN if replace else None
-    with storage.staged_directory(Path(directory), replaceable=names) as stage:
-        safetensors.numpy.save_file(arrays, stage / TENSORS, metadata={"format": "pt"})
-        (stage / CONFIG).write_bytes(storage.to_json(adapter.config))
-        # The package makes its file readable by the owner only; let it be like the others.
-        (stage / TENSORS).chmod((stage / CONFIG).stat().st_mode)
+    safetensors.numpy.save_file(arrays, stage / TENSORS, metadata={"format": "pt"})
+    (stage / CONFIG).write_bytes(storage.to_json(adapter.config))
+    # The package makes its file readable by the owner only; let it be like the others.
+    (stage / TENSORS).chmod((stage / CONFIG).stat().st_mode)
 
 
 def make_config(
@@ -243,7 +248,8 @@ def _uniform(config: dict[str, Any], arrays: Arrays) -> Adapter:
         factor = np.float32(1 if own == scale else own / scale)
         padded[module + _SUFFIXES[0]] = np.pad(a, ((0, widest - rank), (0, 0)))
         padded[module + _SUFFIXES[1]] = np.pad(b * factor, ((0, 0), (0, widest - rank)))
-    return Adapter(LoraShape(rank=widest, scale=scale, targets=modules), padded, config)
+    uniform = {**config, "r": widest, "rank_pattern": {}, "alpha_pattern": {}}
+    return Adapter(LoraShape(rank=widest, scale=scale, targets=modules), padded, uniform)
 
 
 def _of_pattern(config: Mapping[str, Any], key: str, module: str, default: Any) -> Any:

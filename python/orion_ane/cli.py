@@ -16,6 +16,7 @@ from orion_ane.arguments import UsageError
 from orion_ane.doctor_command import add_doctor_arguments, doctor
 from orion_ane.eval_command import add_eval_arguments, evaluate_model
 from orion_ane.generation_command import add_generate_arguments, generate
+from orion_ane.lora_command import add_lora_arguments, use_lora
 from orion_ane.prepare_command import add_prepare_arguments, prepare
 from orion_ane.probe_command import add_probe_arguments, probe
 from orion_ane.tokenizer_command import add_tokenizer_arguments, use_tokenizer
@@ -164,6 +165,13 @@ COMMANDS = (
         "orion eval --model run/step-00001000 --data data-validation.bin",
         add_eval_arguments,
         evaluate_model,
+    ),
+    Command(
+        "lora",
+        "train an adapter, show one, or work one into its model",
+        "orion lora train --model stories260K --data stories.bin -o adapter",
+        add_lora_arguments,
+        use_lora,
     ),
     Command(
         "doctor",

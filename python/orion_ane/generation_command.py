@@ -15,6 +15,7 @@ from typing import Any
 
 from orion_ane._core import Error
 from orion_ane.arguments import integer, number
+from orion_ane.lora_command import adapter_and_scale
 from orion_ane.placement import DECODES, HEADS, POLICIES
 from orion_ane.text import require_unicode
 
@@ -66,6 +67,7 @@ def add_generate_arguments(parser: argparse.ArgumentParser) -> None:
     add("--head", choices=HEADS, default="host", help="engine: the logits on the engine too")
     add("--dtype", choices=("fp16", "fp32"), help="of the weights; default: as in the model")
     add("--threads", type=integer(1), metavar="N", help="default: one per core")
+    add("--adapter", metavar="DIR[:SCALE]", help="a LoRA adapter beside the model's weights")
     add("--json", action="store_true", help="print one JSON object when done")
 
 
@@ -89,6 +91,9 @@ def generate(options: argparse.Namespace) -> None:
     model = orion_ane.load(options.model, **chosen)
     if model.fell_back:
         _note(f"on the CPU, not on the engine: {model.why_not_engine}")
+    if options.adapter:
+        path, scale = adapter_and_scale(options.adapter)
+        model.set_adapter(model.load_adapter(path), scale)
     pieces: list[Any] = []
     interrupt = None
     try:

@@ -13,7 +13,7 @@ import pytest
 import safetensors.numpy
 import tiny_models
 from numpy.typing import NDArray
-from orion_ane import _core, adapter
+from orion_ane import _core, adapter, convert
 
 torch = pytest.importorskip("torch")
 peft = pytest.importorskip("peft")
@@ -73,7 +73,7 @@ def make_adapter(base: Path, directory: Path, seed: int = 0, **options: Any) -> 
         for name, parameter in adapted.named_parameters():
             if "lora_" in name:
                 parameter.normal_(0, 0.15)
-    adapted.save_pretrained(directory)
+    adapted.save_pretrained(directory, save_embedding_layers=False)
     return logits_of(adapted)
 
 
@@ -138,7 +138,7 @@ def test_a_llama2c_model_takes_the_same_adapters(tmp_path: Path) -> None:
     wanted = make_adapter(
         Path(base._path), tmp_path / "a", r=3, target_modules=["q_proj", "k_proj", "down_proj"]
     )(IDS)
-    orion.convert.convert("stories260K", tmp_path / "stories.bin")
+    convert.convert("stories260K", tmp_path / "stories.bin")
     for path in ("stories260K", tmp_path / "stories.bin"):
         model = orion.load(path, device="cpu")
         model.load_adapter(tmp_path / "a")
@@ -212,10 +212,13 @@ def test_prompts_of_a_batch_choose_for_themselves(loaded: orion.Model) -> None:
 
 
 def _generate(
-    model: orion.Model, prompts: list[list[int]], uses: list[tuple[str | None, float]] | None = None
+    model: orion.Model,
+    prompts: list[list[int]],
+    uses: list[tuple[str | None, float]] | None = None,
+    count: int = 8,
 ) -> list[list[int]]:
     options = _core.SamplerOptions()
-    generation = _core.Generation(model._core, prompts, options, 8, [], uses or [])
+    generation = _core.Generation(model._core, prompts, options, count, [], uses or [])
     ids: list[list[int]] = [[] for _ in prompts]
     while not generation.done:
         for token in generation.step():
@@ -297,6 +300,59 @@ def test_names(loaded: orion.Model, several: dict[str, Path]) -> None:
         loaded.load_adapter(several["a1"], name="mine")
 
 
+# -- on the engine ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("device", ["sim:macos26", "sim:strict"])
+@pytest.mark.parametrize("case", ["gpt2-all", "llama-all", "llama-head"])
+def test_the_engine_has_the_same_logits(case: str, device: str, tmp_path: Path) -> None:
+    base_case, options = CASES[case]
+    base = make_base(base_case, tmp_path / "base")
+    wanted = make_adapter(base, tmp_path / "a", **options)(IDS)
+    model = orion.load(base, device=device)
+    plain = model.logits(IDS)
+    model.load_adapter(tmp_path / "a")
+    got = model.logits(IDS)
+    assert np.abs(got - wanted).max() < 0.02 * np.abs(wanted - plain).max()
+    model.set_adapter(None)
+    np.testing.assert_allclose(model.logits(IDS), plain, atol=1e-2)
+
+
+def test_swaps_on_the_engine_compile_and_load_nothing(
+    llama: Path, several: dict[str, Path]
+) -> None:
+    model = orion.load(llama, device="sim:macos26")
+    for path in several.values():
+        model.load_adapter(path)
+    for i in range(5):
+        model._core.adapters.add(f"b{i}", *_copy(model, i))
+    uses: list[Any] = ["a0", "a1", None, "a2"]
+    wanted = [model.generate_ids(IDS, max_tokens=3, adapters=[use]) for use in uses]
+    assert len({tuple(ids) for ids in wanted}) > 1
+    before = (model._core.compiles, _core.engine_usage("sim:macos26"))
+    for i in range(1000):
+        model.set_adapter(model.adapters[i % 8])
+        if i % 100 == 0:
+            model.generate_ids(IDS, max_tokens=3)
+    for use, ids in zip(uses, wanted, strict=True):
+        model.set_adapter(use)
+        assert model.generate_ids(IDS, max_tokens=3) == ids
+    assert (model._core.compiles, _core.engine_usage("sim:macos26")) == before
+
+
+def test_the_engine_reads_prompts_with_the_adapter_of_each(
+    llama: Path, several: dict[str, Path]
+) -> None:
+    for decode in ("engine", "cpu"):
+        model = orion.load(llama, device="sim:macos26", decode=decode)
+        for path in several.values():
+            model.load_adapter(path)
+        uses: list[Any] = ["a0", "a2", None, "a0"]
+        alone = [model.generate_ids(IDS, max_tokens=4, adapters=[use]) for use in uses]
+        together = _generate(model, [IDS] * 4, [(use, 1.0) for use in uses], 4)
+        assert together == alone
+
+
 # -- what is refused -------------------------------------------------------------------------------
 
 Change = Callable[[dict[str, Any], dict[str, NDArray[Any]]], None]
@@ -329,7 +385,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "no-targets": (config(target_modules=None), "target_modules is None"),
     "unknown-target": (
         config(target_modules=["q_proj", "query"]),
-        "no module of this llama model is called 'query'; there are q_proj",
+        "no linear module of this llama model is called 'query'; there are q_proj",
     ),
     "tensors-beyond-targets": (config(target_modules=["k_proj"]), "tensors for '.*q_proj'"),
     "targets-beyond-tensors": (
@@ -342,7 +398,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
         r"q_proj.lora_A.weight' is fp32 \(2, 35\), a float of \(2, 36\)",
     ),
     "missing": (lambda _, t: t.pop(Q0), "no tensor 'model.layers.0.self_attn.q_proj.lora_A.weight'"),
-    "integers": (lambda _, t: t.update({Q0: np.zeros((2, 36), np.int32)}), "weights may be fp32"),
+    "integers": (lambda _, t: t.update({Q0: np.zeros((2, 36), np.int32)}), "is I32; weights may be F32"),
     "stranger": (
         lambda _, t: t.update({"base_model.model.model.norm.weight": np.ones(36, np.float32)}),
         "is neither A nor B",
