@@ -2,8 +2,9 @@
 
     python bench/adapters.py [--device cpu] [--rank 16] [--swaps 1000] [--rounds 3] [--json FILE]
 
-A swap is `set_adapter` and the next token; "token" is that token alone, so that the difference is what the
-swap costs. A reload makes the model with its weights again and gives its first token.
+"swap" is `set_adapter` alone, "token" the first token after a prompt, "swap and token" both: what
+an engine does at a swap, it does before that token. A reload makes the model with its weights again
+and gives its first token.
 """
 
 from __future__ import annotations

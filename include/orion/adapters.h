@@ -38,6 +38,9 @@ struct AdapterChoice {
   double scale = 1.0;
 };
 
+/// Writes the tensors of a packed input into its memory (r, width), of the tensors' own width.
+void write_packed(const AdapterValues& adapter, const PackedLora& packed, const Tensor& memory);
+
 class AdapterSet {
  public:
   AdapterSet(const ModelConfig& config, DType dtype) : config_(config), dtype_(dtype) {}

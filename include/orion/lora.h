@@ -44,6 +44,22 @@ std::vector<LoraModule> linear_modules(const Graph& graph);
 /// `LoraModule::a()` and `b()`; `modules` says which. A graph without such a product is returned as it is.
 Graph with_lora(const Graph& graph, const LoraShape& shape, std::vector<LoraModule>& modules);
 
+/// An input that holds A (r, in) and B turned (r, out) of several modules side by side: devices that copy
+/// their inputs want few.
+struct PackedLora {
+  struct Part {
+    std::string tensor;  // `LoraModule::a()` or `b()`
+    std::int64_t begin = 0;
+    std::int64_t width = 0;
+  };
+  std::string port;
+  std::int64_t rank = 0;
+  std::int64_t width = 0;
+  std::vector<Part> parts = {};
+};
+/// The same with the adapters' tensors packed into as few inputs as the engine's longest axis allows.
+Graph with_packed_lora(const Graph& graph, const LoraShape& shape, std::vector<PackedLora>& ports);
+
 /// Every module of a model that is a target, in the order of use. Error if there is none, or a target names
 /// none.
 std::vector<LoraModule> lora_modules(const ModelConfig& config, const LoraShape& shape);

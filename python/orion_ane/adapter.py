@@ -89,7 +89,9 @@ def read_config(path: Path) -> dict[str, Any]:
     """The adapter_config.json of a directory; Error for what is no LoRA or not supported."""
     file = path / CONFIG
     if not file.is_file():
-        raise Error(f"{path}: no {CONFIG}; an adapter is a directory that PEFT's save_pretrained made")
+        raise Error(
+            f"{path}: no {CONFIG}; an adapter is a directory that PEFT's save_pretrained made"
+        )
     config = storage.read_json(file)
     if config.get("peft_type") != "LORA":
         raise Error(f"{file}: peft_type is {config.get('peft_type')!r}, 'LORA' is needed")
@@ -97,7 +99,10 @@ def read_config(path: Path) -> dict[str, Any]:
         raise Error(f"{file}: task_type is {config['task_type']!r}, 'CAUSAL_LM' is needed")
     for key, off in _OFF.items():
         value = config.get(key, off[0])
-        if not any(value is allowed or (value == allowed and type(value) is type(allowed)) for allowed in off):
+        if not any(
+            value is allowed or (value == allowed and type(value) is type(allowed))
+            for allowed in off
+        ):
             raise Error(f"{file}: {key} is {value!r}, which is not supported; {off[0]!r} is")
     _check_numbers(file, config)
     return config
@@ -168,7 +173,11 @@ def all_linear(model: Mapping[str, Any]) -> list[str]:
     for weight, shape in _core.model_weights(dict(model)).items():
         module = weight.removesuffix(_WEIGHT)
         last = module.rpartition(".")[2]
-        if len(shape) == 2 and any(part.isdigit() for part in module.split(".")) and last not in names:
+        if (
+            len(shape) == 2
+            and any(part.isdigit() for part in module.split("."))
+            and last not in names
+        ):
             names.append(last)
     return names
 
@@ -192,7 +201,9 @@ def _check_numbers(file: Path, config: Mapping[str, Any]) -> None:
             raise Error(f"{file}: {key} is {patterns!r}, names and numbers are needed")
         for name, value in patterns.items():
             if not name.removeprefix("^").replace(".", "").replace("_", "").isalnum():
-                raise Error(f"{file}: {key} has {name!r}; names of modules are supported, not patterns")
+                raise Error(
+                    f"{file}: {key} has {name!r}; names of modules are supported, not patterns"
+                )
             check(f"{file}: {key} of {name!r}", value)
     targets = config.get("target_modules")
     named = isinstance(targets, list) and all(isinstance(name, str) and name for name in targets)
@@ -234,7 +245,9 @@ def _read_arrays(file: Path, model: Mapping[str, Any]) -> Arrays:
 
 def _uniform(config: dict[str, Any], arrays: Arrays) -> Adapter:
     """One rank and scale for all: rows of zeros do nothing, and what differs goes into B."""
-    modules = sorted({name.removesuffix(s) for name in arrays for s in _SUFFIXES if name.endswith(s)})
+    modules = sorted(
+        {name.removesuffix(s) for name in arrays for s in _SUFFIXES if name.endswith(s)}
+    )
     ranks = {module: _of_pattern(config, "rank_pattern", module, config["r"]) for module in modules}
     widest = max(ranks.values())
     scale = scale_of(config, widest, config["lora_alpha"])
@@ -242,7 +255,9 @@ def _uniform(config: dict[str, Any], arrays: Arrays) -> Adapter:
     for module, rank in ranks.items():
         alpha = _of_pattern(config, "alpha_pattern", module, config["lora_alpha"])
         own = scale_of(config, rank, alpha)
-        a, b = (_matrix(arrays, module + suffix, axis, rank) for axis, suffix in enumerate(_SUFFIXES))
+        a, b = (
+            _matrix(arrays, module + suffix, axis, rank) for axis, suffix in enumerate(_SUFFIXES)
+        )
         if scale == 0 and own != 0:
             raise Error(f"alpha_pattern gives {module} a scale of {own:g} where lora_alpha is 0")
         factor = np.float32(1 if own == scale else own / scale)
@@ -278,7 +293,9 @@ def _check_targets(
     canonical = FAMILIES[model["model_type"]].canonical
     found = set(modules)
     for module in modules:
-        if not any(module == t or module.endswith(f".{t}") or module == canonical(t) for t in targets):
+        if not any(
+            module == t or module.endswith(f".{t}") or module == canonical(t) for t in targets
+        ):
             raise Error(f"tensors for '{module}', which target_modules {targets} does not name")
     if config.get("layers_to_transform") is None and not config.get("exclude_modules"):
         known = modules_of(model, targets)

@@ -31,7 +31,7 @@ def merge(
     source = checkpoint.locate(model)
     found = checkpoint.read(source)
     found.check(_core.model_weights(found.config))
-    words = tokenizer.load(source) if _has_tokenizer(source) else None
+    words = tokenizer.load_if_any(source)
     weights = merged(found, adapter.read(path, found.config), scale)
     dtype = dtype or ("fp16" if found.dtype == "fp16" else "fp32")
     checkpoint.write(Path(target), found.config, weights, words, dtype=dtype, replace=replace)
@@ -49,8 +49,3 @@ def merged(
         name = f"{module}.weight"
         weights[name] = core.merged(module, weights[name])
     return weights
-
-
-def _has_tokenizer(source: Path) -> bool:
-    names = tokenizer.FILES
-    return not source.is_dir() or any((source / name).exists() for name in names)

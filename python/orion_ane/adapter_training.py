@@ -190,7 +190,10 @@ class AdapterTrainer:
         stored = adapter.read(path, self.config)
         moments = {name: each.array() for name, each in read_safetensors(path / OPTIMIZER).items()}
         parts = (self._core.weights, self._core.first_moments, self._core.second_moments)
-        sources: list[dict[str, NDArray[Any]]] = [stored.arrays, *(_part(moments, m) for m in _MOMENTS)]
+        sources: list[dict[str, NDArray[Any]]] = [
+            stored.arrays,
+            *(_part(moments, m) for m in _MOMENTS),
+        ]
         for source, part in zip(sources, parts, strict=True):
             checkpoint.check({n: a.shape for n, a in part.items()}, source, path)
         for source, part in zip(sources, parts, strict=True):

@@ -159,5 +159,10 @@ def _merge(options: argparse.Namespace) -> None:
 _ACTIONS = (
     ("train", "train an adapter beside a model that stays as it is", _add_train_arguments, _train),
     ("info", "show what an adapter is", _add_info_arguments, _info),
-    ("merge", "write a model with an adapter worked into its weights", _add_merge_arguments, _merge),
+    (
+        "merge",
+        "write a model with an adapter worked into its weights",
+        _add_merge_arguments,
+        _merge,
+    ),
 )

@@ -6,6 +6,8 @@
 #include "orion/ops.h"
 
 #include <algorithm>
+#include <functional>
+#include <map>
 #include <set>
 
 namespace orion {
@@ -13,6 +15,8 @@ namespace {
 
 constexpr std::string_view weight_suffix = ".weight";
 constexpr std::int64_t largest_rank = 256;
+// The shortest axis that an engine was reported to limit (M1, M2).
+constexpr std::int64_t widest_packing = 16384;
 
 // The weight that a value is a view of, or none.
 const Node* viewed_weight(const Graph& graph, NodeId id) {
@@ -60,29 +64,55 @@ std::optional<LoraModule> module_of(const Graph& graph, const Node& node,
   return described(node, graph, *weight);
 }
 
+// A (r, in), and B (out, r) or, turned, (r, out).
+struct Factors {
+  Value a;
+  Value b;
+  bool b_is_turned = false;
+};
+using FactorsOf = std::function<Factors(Graph& graph, DType dtype, const LoraModule& module)>;
+
 // x (..., N, in) -> (..., N, out)
-Value beside_rows(Value x, Value a, Value b) {
-  return ops::matmul(ops::matmul(x, a, false, true), b, false, true);
+Value beside_rows(Value x, const Factors& f) {
+  return ops::matmul(ops::matmul(x, f.a, false, true), f.b, false, !f.b_is_turned);
 }
 
 // x (1, in, 1, S) -> (1, out, 1, S)
-Value beside_columns(Value x, Value a, Value b) {
+Value beside_columns(Value x, const Factors& f) {
   const std::int64_t columns = x.shape()[3];
-  const Value low = ops::matmul(a, ops::reshape(x, {x.shape()[1], columns}));
-  return ops::reshape(ops::matmul(b, low), {1, b.shape()[0], 1, columns});
+  const Value low = ops::matmul(f.a, ops::reshape(x, {x.shape()[1], columns}));
+  const Value y = ops::matmul(f.b, low, f.b_is_turned);
+  return ops::reshape(y, {1, y.shape()[0], 1, columns});
 }
 
 // conv or matmul as it was, plus scale B (A x)
-Value adapted(const RewriteCall& call, const LoraShape& shape, const LoraModule& module) {
+Value adapted(const RewriteCall& call, double scale, const LoraModule& module, const FactorsOf& factors_of) {
   std::vector<NodeId> inputs;
   for (const Value& value : call.in) inputs.push_back(value.id);
   const Value y = call.graph.copy(call.node, std::move(inputs));
-  const DType dtype = y.dtype();
-  const Value a = call.graph.weight(module.a(), {dtype, {shape.rank, module.in}});
-  const Value b = call.graph.weight(module.b(), {dtype, {module.out, shape.rank}});
+  const Factors factors = factors_of(call.graph, y.dtype(), module);
   const Value x = call.in[0];
-  const Value beside = call.node.is("conv") ? beside_columns(x, a, b) : beside_rows(x, a, b);
-  return ops::add(y, shape.scale == 1.0 ? beside : ops::mul(beside, call.graph.scalar(dtype, shape.scale)));
+  const Value beside = call.node.is("conv") ? beside_columns(x, factors) : beside_rows(x, factors);
+  return ops::add(y, scale == 1.0 ? beside : ops::mul(beside, call.graph.scalar(y.dtype(), scale)));
+}
+
+Graph with_factors(const Graph& graph, const LoraShape& shape, const FactorsOf& factors_of) {
+  check_rank(shape);
+  const std::set<std::string> tables = tables_of(graph);
+  return rewrite(graph, [&](const RewriteCall& call) -> Value {
+    const std::optional<LoraModule> module = module_of(call.from, call.node, tables);
+    if (!module || !is_lora_target(module->name, shape.targets)) return {};
+    return adapted(call, shape.scale, *module, factors_of);
+  });
+}
+
+// Tensor after tensor into the last input, or, when it would grow too wide, into one more.
+void pack_after(std::vector<PackedLora>& ports, const std::string& name, std::int64_t rank,
+                std::int64_t width) {
+  if (ports.empty() || ports.back().width + width > widest_packing)
+    ports.push_back({.port = str("adapter_", ports.size()), .rank = rank});
+  ports.back().parts.push_back({name, ports.back().width, width});
+  ports.back().width += width;
 }
 
 }  // namespace
@@ -115,13 +145,40 @@ std::vector<LoraModule> linear_modules(const Graph& graph) {
 //   %5 (16, 64) = mul(x=%4, y=scale)
 //   %6 (16, 64) = add(x=%2, y=%5)
 Graph with_lora(const Graph& graph, const LoraShape& shape, std::vector<LoraModule>& modules) {
-  check_rank(shape);
-  const std::set<std::string> tables = tables_of(graph);
-  return rewrite(graph, [&](const RewriteCall& call) -> Value {
-    const std::optional<LoraModule> module = module_of(call.from, call.node, tables);
-    if (!module || !is_lora_target(module->name, shape.targets)) return {};
-    modules.push_back(*module);
-    return adapted(call, shape, modules.back());
+  return with_factors(graph, shape, [&](Graph& made, DType dtype, const LoraModule& module) -> Factors {
+    modules.push_back(module);
+    return {made.weight(module.a(), {dtype, {shape.rank, module.in}}),
+            made.weight(module.b(), {dtype, {module.out, shape.rank}})};
+  });
+}
+
+//   %2 (16, 64) = matmul(x=%0, y=%w)
+// becomes
+//   %2 (16, 64) = matmul(x=%0, y=%w)
+//   %3 (8, 32) = slice_by_index(x=adapter_0)     A
+//   %4 (16, 8) = matmul(x=%0, y=%3)
+//   %5 (8, 64) = slice_by_index(x=adapter_0)     B, turned
+//   %6 (16, 64) = matmul(x=%4, y=%5)
+//   %7 (16, 64) = add(x=%2, y=%6)
+Graph with_packed_lora(const Graph& graph, const LoraShape& shape, std::vector<PackedLora>& ports) {
+  for (const LoraModule& module : linear_modules(graph)) {
+    if (!is_lora_target(module.name, shape.targets)) continue;
+    pack_after(ports, module.a(), shape.rank, module.in);
+    pack_after(ports, module.b(), shape.rank, module.out);
+  }
+  std::map<std::string, Value> inputs;
+  const auto part_of = [&](Graph& made, DType dtype, const std::string& name) {
+    for (const PackedLora& packed : ports)
+      for (const PackedLora::Part& part : packed.parts) {
+        if (part.tensor != name) continue;
+        Value& input = inputs[packed.port];
+        if (!input) input = made.input(packed.port, {dtype, {packed.rank, packed.width}});
+        return ops::slice_by_index(input, {0, part.begin}, {packed.rank, part.begin + part.width});
+      }
+    fail("lora: '", name, "' has no place in the inputs");
+  };
+  return with_factors(graph, shape, [&](Graph& made, DType dtype, const LoraModule& module) -> Factors {
+    return {part_of(made, dtype, module.a()), part_of(made, dtype, module.b()), true};
   });
 }
 

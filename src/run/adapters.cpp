@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <cstring>
 
 namespace orion {
 namespace {
@@ -90,6 +91,25 @@ Graph with_adapter_inputs(const Graph& graph, const LoraShape& capacity, std::ve
     return std::ranges::any_of(modules,
                                [&](const LoraModule& m) { return weight == m.a() || weight == m.b(); });
   });
+}
+
+void write_packed(const AdapterValues& adapter, const PackedLora& packed, const Tensor& memory) {
+  const std::size_t size = dtype_size(memory.dtype());
+  const std::size_t stride = static_cast<std::size_t>(packed.width) * size;
+  const auto rank = static_cast<std::size_t>(packed.rank);
+  for (const PackedLora::Part& part : packed.parts) {
+    const Tensor& from = adapter.tensors.at(part.tensor);
+    const std::byte* data = from.data();
+    std::byte* to = memory.data() + static_cast<std::size_t>(part.begin) * size;
+    const auto width = static_cast<std::size_t>(part.width);
+    const bool is_a = part.tensor.ends_with(".lora_A.weight");
+    for (std::size_t r = 0; r < rank; ++r)
+      if (is_a)
+        std::memcpy(to + r * stride, data + r * width * size, width * size);
+      else
+        for (std::size_t o = 0; o < width; ++o)
+          std::memcpy(to + r * stride + o * size, data + (o * rank + r) * size, size);
+  }
 }
 
 void AdapterSet::add(const std::string& name, const LoraShape& shape, const TensorMap& tensors) {

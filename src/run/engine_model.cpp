@@ -62,7 +62,7 @@ void connect(const AdaptedProgram& adapted, TensorMap& planes, std::string_view 
     return planes.try_emplace(std::string(name), Tensor(port.type)).first->second;
   };
   const auto is_adapter = [&](const Port& port) {
-    return std::ranges::find(adapted.ports, port.name, &WeightPort::port) != adapted.ports.end();
+    return std::ranges::find(adapted.ports, port.name, &PackedLora::port) != adapted.ports.end();
   };
   for (const Port& port : program.inputs())
     if (!is_adapter(port)) program.bind(port.name, plane(port));
@@ -70,11 +70,11 @@ void connect(const AdaptedProgram& adapted, TensorMap& planes, std::string_view 
 }
 
 void give(const AdaptedProgram& adapted, const AdapterInputs& adapter) {
-  for (const WeightPort& port : adapted.ports)
-    adapted.program->bind(port.port, adapter->tensors.at(port.weight));
+  for (std::size_t i = 0; i < adapted.ports.size(); ++i)
+    write_packed(*adapter, adapted.ports[i], adapted.memory[i]);
 }
 
-// A swap is this: other memory for the inputs.
+// A swap is this: other content of the inputs.
 void give(SegmentSet& set, const AdapterInputs& adapter) {
   if (set.adapter == adapter) return;
   for (const AdaptedProgram& program : set.before) give(program, adapter);
@@ -245,8 +245,13 @@ std::unique_ptr<SegmentSet> EngineModel::compiled(std::int64_t columns, bool dec
 AdaptedProgram EngineModel::adapted(Device& device, const Graph& graph,
                                     const std::shared_ptr<DeviceWeights>& weights) {
   AdaptedProgram result{.program = nullptr, .ports = {}, .capacity = adapter_->capacity};
-  const Graph wanted = with_adapter_inputs(graph, result.capacity, result.ports);
-  result.program = timed_compile(device, wanted, weights);
+  const bool has_room = !result.capacity.targets.empty();
+  result.program = timed_compile(
+      device, has_room ? with_packed_lora(graph, result.capacity, result.ports) : graph, weights);
+  for (const PackedLora& packed : result.ports) {
+    result.memory.emplace_back(TensorType{DType::fp16, {packed.rank, packed.width}});
+    result.program->bind(packed.port, result.memory.back());
+  }
   return result;
 }
 

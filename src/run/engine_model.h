@@ -17,7 +17,8 @@ EngineUse engine_use(std::string_view name);
 /// A program with adapters among its inputs.
 struct AdaptedProgram {
   std::unique_ptr<Program> program;
-  std::vector<WeightPort> ports = {};  // which input is which tensor of an adapter
+  std::vector<PackedLora> ports = {};
+  std::vector<Tensor> memory = {};  // of each
   LoraShape capacity = {};
 };
 

@@ -1,9 +1,9 @@
-"""Low-rank adapters: against PEFT, resident and swapped, and files that are not as they should be."""
+"""Low-rank adapters: against PEFT, resident and swapped, and files that are wrong."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -156,11 +156,11 @@ def test_a_llama2c_model_takes_the_same_adapters(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def loaded(llama: Path, several: dict[str, Path]) -> Iterator[orion.Model]:
+def loaded(llama: Path, several: dict[str, Path]) -> orion.Model:
     model = orion.load(llama, device="cpu")
     for path in several.values():
         model.load_adapter(path)
-    yield model
+    return model
 
 
 def alone(llama: Path, path: Path | None, ids: list[int] = IDS) -> NDArray[np.float32]:
@@ -397,8 +397,14 @@ REFUSED: dict[str, tuple[Change, str]] = {
         lambda _, t: t.update({Q0: np.zeros((2, 35), np.float32)}),
         r"q_proj.lora_A.weight' is fp32 \(2, 35\), a float of \(2, 36\)",
     ),
-    "missing": (lambda _, t: t.pop(Q0), "no tensor 'model.layers.0.self_attn.q_proj.lora_A.weight'"),
-    "integers": (lambda _, t: t.update({Q0: np.zeros((2, 36), np.int32)}), "is I32; weights may be F32"),
+    "missing": (
+        lambda _, t: t.pop(Q0),
+        "no tensor 'model.layers.0.self_attn.q_proj.lora_A.weight'",
+    ),
+    "integers": (
+        lambda _, t: t.update({Q0: np.zeros((2, 36), np.int32)}),
+        "is I32; weights may be F32",
+    ),
     "stranger": (
         lambda _, t: t.update({"base_model.model.model.norm.weight": np.ones(36, np.float32)}),
         "is neither A nor B",
