@@ -355,7 +355,7 @@ def test_the_engine_reads_prompts_with_the_adapter_of_each(
 
 # -- what is refused -------------------------------------------------------------------------------
 
-Change = Callable[[dict[str, Any], dict[str, NDArray[Any]]], None]
+Change = Callable[[dict[str, Any], dict[str, NDArray[Any]]], object]
 Q0 = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
 
 
