@@ -4,13 +4,31 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from orion_ane._core import Error
 
 
 class UsageError(Error):
     """The command cannot be what was meant; it ends like one with an option that does not exist."""
+
+
+Action = tuple[
+    str,
+    str,
+    Callable[[argparse.ArgumentParser], None],
+    Callable[[argparse.Namespace], None],
+]
+"""Name, help, what adds its options, what runs it."""
+
+
+def add_actions(parser: argparse.ArgumentParser, actions: Sequence[Action]) -> None:
+    """The actions of a command that is several; `options.action` is the one chosen."""
+    parsers = parser.add_subparsers(metavar="ACTION", required=True)
+    for name, help_, add_arguments, run in actions:
+        action = parsers.add_parser(name, help=help_, description=f"{help_[0].upper()}{help_[1:]}.")
+        add_arguments(action)
+        action.set_defaults(action=run)
 
 
 def integer(least: int) -> Callable[[str], int]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -14,15 +16,13 @@ import tqdm
 from orion_ane import adapter, adapter_merging, checkpoint
 from orion_ane._core import Error
 from orion_ane.adapter_training import AdapterSettings, AdapterTrainer
+from orion_ane.arguments import add_actions, integer, number
+from orion_ane.training.settings import SCHEDULES
 
 
 def add_lora_arguments(parser: argparse.ArgumentParser) -> None:
     """The actions of `orion lora`, and their options."""
-    actions = parser.add_subparsers(metavar="ACTION", required=True)
-    for name, help_, add_arguments, run in _ACTIONS:
-        action = actions.add_parser(name, help=help_, description=f"{help_[0].upper()}{help_[1:]}.")
-        add_arguments(action)
-        action.set_defaults(action=run)
+    add_actions(parser, _ACTIONS)
 
 
 def use_lora(options: argparse.Namespace) -> None:
@@ -42,18 +42,19 @@ def adapter_and_scale(text: str) -> tuple[str, float]:
 
 
 _DEFAULTS = {field.name: field.default for field in fields(AdapterSettings)}
-_NUMBERS: tuple[tuple[str, type, str], ...] = (
-    ("rank", int, "rows of A"),
-    ("alpha", float, "times 1 / rank: the scale of what the adapter adds"),
-    ("batch", int, "windows of a step"),
-    ("sequence", int, "tokens of a window, at most"),
-    ("steps", int, "in all, those before --resume included"),
-    ("lr", float, "the highest learning rate"),
-    ("warmup", int, "steps of linear rise to it"),
-    ("clip", float, "the largest norm of all gradients; 0: any"),
-    ("weight-decay", float, "AdamW's"),
-    ("validation", float, "share of the data kept for evaluation"),
-    ("seed", int, "of the data's order and of A"),
+_POSITIVE = number(0, math.inf, above=True)
+_NUMBERS: tuple[tuple[str, Callable[[str], Any], str], ...] = (
+    ("rank", integer(1), "rows of A"),
+    ("alpha", _POSITIVE, "times 1 / rank: the scale of what the adapter adds"),
+    ("batch", integer(1), "windows of a step"),
+    ("sequence", integer(1), "tokens of a window, at most"),
+    ("steps", integer(1), "in all, those before --resume included"),
+    ("lr", _POSITIVE, "the highest learning rate"),
+    ("warmup", integer(0), "steps of linear rise to it"),
+    ("clip", number(0, math.inf), "the largest norm of all gradients; 0: any"),
+    ("weight-decay", number(0, math.inf), "AdamW's"),
+    ("validation", number(0, 1), "share of the data kept for evaluation"),
+    ("seed", integer(0), "of the data's order and of A"),
 )
 
 
@@ -67,7 +68,7 @@ def _add_train_arguments(parser: argparse.ArgumentParser) -> None:
     for name, type_, help_ in _NUMBERS:
         default = _DEFAULTS[name.replace("-", "_")]
         add(f"--{name}", type=type_, metavar="N", default=default, help=f"{help_} ({default})")
-    add("--schedule", choices=("constant", "linear", "cosine"), default="cosine")
+    add("--schedule", choices=SCHEDULES, default="cosine")
     add("--device", default="auto", help="auto, cpu, ane, or a simulated engine: sim:PROFILE")
     add("--resume", action="store_true", help="go on from what --output holds")
     add("--force", action="store_true", help="replace an adapter that exists")

@@ -167,7 +167,7 @@ class Model:
         return model
 
     def replace(self, found: checkpoint.Checkpoint) -> None:
-        """Goes on as another model of the same shapes, on the same device."""
+        """Goes on as another model of the same shapes, on the same device, without adapters."""
         self._core = _core_model(found, self._placement, self.dtype)
         self._notes_logged = 0
         self.checkpoint = found

@@ -5,17 +5,14 @@ from __future__ import annotations
 import argparse
 
 from orion_ane import checkpoint, tokenizer, tokenizer_training
+from orion_ane.arguments import add_actions
 from orion_ane.prepare_command import add_reading_arguments, read_with_progress, reading_of
 from orion_ane.text import require_unicode
 
 
 def add_tokenizer_arguments(parser: argparse.ArgumentParser) -> None:
     """The actions of `orion tokenizer`, and their options."""
-    actions = parser.add_subparsers(metavar="ACTION", required=True)
-    for name, help_, add_arguments, run in _ACTIONS:
-        action = actions.add_parser(name, help=help_, description=f"{help_[0].upper()}{help_[1:]}.")
-        add_arguments(action)
-        action.set_defaults(action=run)
+    add_actions(parser, _ACTIONS)
 
 
 def use_tokenizer(options: argparse.Namespace) -> None:

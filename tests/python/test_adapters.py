@@ -13,7 +13,7 @@ import pytest
 import safetensors.numpy
 import tiny_models
 from numpy.typing import NDArray
-from orion_ane import _core, adapter, convert
+from orion_ane import _core, adapter, checkpoint, convert
 
 torch = pytest.importorskip("torch")
 peft = pytest.importorskip("peft")
@@ -134,9 +134,11 @@ def test_what_is_written_peft_reads(case: str, tmp_path: Path) -> None:
 
 
 def test_a_llama2c_model_takes_the_same_adapters(tmp_path: Path) -> None:
-    base = orion.load("stories260K")
     wanted = make_adapter(
-        Path(base._path), tmp_path / "a", r=3, target_modules=["q_proj", "k_proj", "down_proj"]
+        checkpoint.locate("stories260K"),
+        tmp_path / "a",
+        r=3,
+        target_modules=["q_proj", "k_proj", "down_proj"],
     )(IDS)
     convert.convert("stories260K", tmp_path / "stories.bin")
     for path in ("stories260K", tmp_path / "stories.bin"):
