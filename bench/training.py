@@ -28,15 +28,16 @@ from typing import Any, Protocol
 
 import numpy as np
 from harness import machine
-from inference import CONFIGS as INFERENCE_CONFIGS
-from inference import random_weights
+from inference import MODELS
 from numpy.typing import NDArray
+from orion_ane.initialization import random_weights
+from orion_ane.presets import PRESETS
 
 LEARNING_RATE = 1e-4
 WEIGHT_DECAY = 0.01
 CLIP = 1.0
 
-TINY = INFERENCE_CONFIGS["stories-110m"] | {
+TINY = PRESETS["stories-110m"] | {
     "vocab_size": 500,
     "hidden_size": 64,
     "intermediate_size": 160,
@@ -44,7 +45,7 @@ TINY = INFERENCE_CONFIGS["stories-110m"] | {
     "num_attention_heads": 4,
     "num_key_value_heads": 4,
 }
-CONFIGS: dict[str, dict[str, Any]] = INFERENCE_CONFIGS | {"tiny": TINY}
+CONFIGS: dict[str, dict[str, Any]] = {name: PRESETS[name] for name in MODELS} | {"tiny": TINY}
 
 Ids = NDArray[np.int32]
 
