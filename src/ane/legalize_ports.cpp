@@ -14,13 +14,6 @@
 namespace orion::ane {
 namespace {
 
-// (1, C, H, W) stays; everything else keeps its rows: (1, rows, 1, W).
-Shape four_axes(const Shape& shape) {
-  if (shape.rank() == 4 && shape[0] == 1) return shape;
-  if (shape.rank() == 0) return Shape::ones(4);
-  return {1, shape.size() / shape.back(), 1, shape.back()};
-}
-
 void widen(std::vector<PortUse>& ports, const Profile& profile) {
   for (PortUse& port : ports) port.type.shape.set(3, std::max(port.type.shape[3], profile.minimum_width));
 }

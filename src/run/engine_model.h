@@ -13,6 +13,20 @@ enum class EngineUse : std::uint8_t { prefill_and_decode, prefill, prefill_decod
 /// "engine", "engine-prefill" or "engine-and-head"; Error listing them for any other name.
 EngineUse engine_use(std::string_view name);
 
+/// What an engine model is made of.
+struct EngineParts {
+  std::vector<std::int64_t> buckets;  // columns of the segments that read prompts, ascending
+  /// Compiles, or opens, one segment on the engine.
+  std::function<std::unique_ptr<Program>(const SegmentShape&)> program;
+  std::shared_ptr<DeviceWeights> host_weights;
+  std::unique_ptr<LanguageModel> host_model;  // decodes, if the engine does not
+};
+
+/// From a checkpoint: takes every weight once. With `prefill`, `host` runs the whole model for all but the
+/// prompt.
+EngineParts engine_parts(const ModelConfig& config, const WeightSource& weights, Device& engine, Device& host,
+                         EngineUse use);
+
 /// The segments of every layer for one number of columns, with the memory between them.
 struct SegmentSet {
   std::int64_t columns = 0;
@@ -29,7 +43,8 @@ struct SegmentSet {
 /// are read in one that exists, what goes beyond it as above, and a note says so.
 class EngineModel final : public TextModel {
  public:
-  /// Takes every weight once. With `prefill`, `host` runs the whole model for all but the prompt.
+  EngineModel(ModelConfig config, Device& engine, Device& host, EngineUse use, EngineParts parts);
+  /// From a checkpoint.
   EngineModel(ModelConfig config, const WeightSource& weights, Device& engine, Device& host, EngineUse use);
 
   const ModelConfig& config() const override { return config_; }
@@ -46,7 +61,6 @@ class EngineModel final : public TextModel {
   // Column j of x follows from what was read; the first `count` columns are tokens.
   using Receive = std::function<void(const Tensor& x, std::int64_t count)>;
 
-  void load(const WeightSource& weights);
   std::int64_t programs_of_set() const { return 2 * config_.layers; }
   bool is_affordable(std::int64_t columns, bool decodes) const;
   SegmentSet* starting_set(std::int64_t tokens);
@@ -55,8 +69,9 @@ class EngineModel final : public TextModel {
   void note(std::string sentence);
   SegmentSet& segments(std::int64_t columns, bool decodes);
   std::unique_ptr<SegmentSet> compiled(std::int64_t columns, bool decodes);
-  std::unique_ptr<Program> timed_compile(Device& device, const Graph& graph,
-                                         const std::shared_ptr<DeviceWeights>& weights);
+  std::int64_t bucket_for(std::int64_t tokens) const;
+  std::unique_ptr<Program> on_engine(const SegmentShape& shape);
+  std::unique_ptr<Program> on_host(const Graph& graph, const std::shared_ptr<DeviceWeights>& weights);
   Program& cache_step(const CacheStepShape& shape);
   Program& head(std::int64_t batch);
   EngineHead& engine_head();
@@ -77,11 +92,9 @@ class EngineModel final : public TextModel {
   Device& host_;
   EngineUse use_;
   std::string where_;
+  EngineParts parts_;
   std::int64_t parameters_ = 0;
   RotaryTable rotary_;
-  std::shared_ptr<DeviceWeights> engine_weights_;
-  std::shared_ptr<DeviceWeights> host_weights_;
-  std::unique_ptr<LanguageModel> host_model_;     // decodes, if the engine does not
   std::list<std::unique_ptr<SegmentSet>> sets_;   // most recently used first
   std::set<std::pair<std::int64_t, bool>> paid_;  // columns and whether they decode, of sets ever compiled
   std::unique_ptr<EngineHead> engine_head_;       // if asked for, from its first use on

@@ -1,4 +1,4 @@
-#include "mil/number.h"
+#include "base/number.h"
 
 #include <bit>
 #include <charconv>
@@ -7,7 +7,7 @@
 #include <locale>
 #include <sstream>
 
-namespace orion::mil {
+namespace orion {
 namespace {
 
 constexpr int fraction_bits = 52;
@@ -151,4 +151,4 @@ std::optional<std::int64_t> read_integer(std::string_view text) {
   return value;
 }
 
-}  // namespace orion::mil
+}  // namespace orion
