@@ -26,8 +26,6 @@ inline constexpr SegmentKind segment_kinds[] = {SegmentKind::attention, SegmentK
 std::string_view segment_name(SegmentKind kind);
 /// Inverse; Error listing the kinds for any other name.
 SegmentKind segment_kind(std::string_view name);
-/// Whether the segment reads a prompt; the others read what follows it.
-bool reads_prompts(SegmentKind kind);
 
 /// How activations lie in memory, N = B S tokens, sequence after sequence.
 enum class Layout : std::uint8_t {

@@ -100,10 +100,6 @@ SegmentKind segment_kind(std::string_view name) {
   fail("segment '", name, "': one of ", known, " is needed");
 }
 
-bool reads_prompts(SegmentKind kind) {
-  return kind == SegmentKind::attention || kind == SegmentKind::feed_forward;
-}
-
 Graph segment(const ModelConfig& config, const SegmentShape& shape) {
   if (shape.layer < 0 || shape.layer >= config.layers)
     fail("segment: layer ", shape.layer, " of a model with ", config.layers);
