@@ -18,7 +18,7 @@ def add_compile_arguments(parser: argparse.ArgumentParser) -> None:
         "--profile",
         default="strict",
         metavar="NAME",
-        help="the engine it is for: a profile or a file of orion probe; default: strict, any engine",
+        help="the engine it is for: a profile, or a file of orion probe; default: strict (any)",
     )
     add(
         "--buckets",

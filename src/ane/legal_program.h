@@ -33,7 +33,8 @@ struct PortUse {
 
 /// What the port holds of the source: its whole type, or its share along one axis.
 TensorType part_type(const PortUse& use);
-/// How a port's value stands in four axes: (1, C, H, W) stays; everything else keeps its rows: (1, rows, 1, W).
+/// How a port's value stands in four axes: (1, C, H, W) stays; everything else keeps its rows: (1, rows, 1,
+/// W).
 Shape four_axes(const Shape& shape);
 
 /// The host's side of the ports, each source once.

@@ -26,8 +26,8 @@ void read_weights(const mil::Function& function, std::span<const std::string> na
   for (std::size_t i = 0; i < places.size(); ++i) {
     const mil::BlobPlace& place = places[i];
     if (place.path != weight_path || place.offset != offsets[i])
-      fail("the text reads '", place.name, "' from ", place.path, " at ", place.offset, ", ", weight_path, " at ",
-           offsets[i], " is where it is packed");
+      fail("the text reads '", place.name, "' from ", place.path, " at ", place.offset, ", ", weight_path,
+           " at ", offsets[i], " is where it is packed");
     result.program.weights.push_back({place.name, names[i], {}, place.type, place.type});
     result.blueprint.entries.push_back({place.name, place.type, {}, place.offset});
   }
@@ -73,7 +73,8 @@ void check_sources(std::vector<PortUse> uses) {
     std::size_t end = i;
     for (; end < uses.size() && uses[end].source == first.source; ++end) {
       const PortUse& use = uses[end];
-      const bool follows = use.axis == first.axis && use.begin == next && use.source_type == first.source_type;
+      const bool follows =
+          use.axis == first.axis && use.begin == next && use.source_type == first.source_type;
       if (!follows || (use.count == 0 && end > i)) fail("the ports of '", use.source, "' do not make it up");
       next += use.count;
     }

@@ -23,8 +23,8 @@ struct Unpacked {
 };
 
 /// The program and its text, nothing rewritten. Error unless the text is MIL whose constants are packed one
-/// after the other in one weight file, and the ports are those of the text: each once, of a size that fits its
-/// source, the shares of a split output covering it.
+/// after the other in one weight file, and the ports are those of the text: each once, of a size that fits
+/// its source, the shares of a split output covering it.
 Unpacked unpack(const PackedProgram& packed);
 
 }  // namespace ane

@@ -22,8 +22,7 @@ bool contains(std::span<const std::string> names, const std::string& name) {
 AneProgram::AneProgram(std::shared_ptr<Runtime> runtime, const Graph& graph,
                        std::shared_ptr<AneWeights> weights, Update update, std::string_view device)
     : runtime_(std::move(runtime)), weights_(std::move(weights)), update_(update), device_(device) {
-  for (const Port& weight : weight_ports(graph))
-    static_cast<void>(weights_->value(weight.name, weight.type));
+  for (const Port& weight : weight_ports(graph)) static_cast<void>(weights_->value(weight.name, weight.type));
   inputs_ = input_ports(graph);
   outputs_ = output_ports(graph);
   const bool as_inputs = update_ == Update::input;
@@ -41,8 +40,7 @@ AneProgram::AneProgram(std::shared_ptr<Runtime> runtime, const PackedProgram& pa
   Unpacked unpacked = unpack(packed);
   legal_ = std::move(unpacked.program);
   blueprint_ = std::move(unpacked.blueprint);
-  for (const WeightUse& use : legal_.weights)
-    static_cast<void>(weights_->value(use.source, use.source_type));
+  for (const WeightUse& use : legal_.weights) static_cast<void>(weights_->value(use.source, use.source_type));
   inputs_ = source_ports(legal_.inputs);
   outputs_ = source_ports(legal_.outputs);
   start();

@@ -66,9 +66,7 @@ class Parser {
     if (!take(c)) reject("'", c, "' is needed");
   }
 
-  void skip_space() {
-    at_ = std::min(text_.find_first_not_of(" \t\r\n", at_), text_.size());
-  }
+  void skip_space() { at_ = std::min(text_.find_first_not_of(" \t\r\n", at_), text_.size()); }
 
   Json value(int depth) {
     if (depth > most_nested) reject("nested deeper than ", most_nested);

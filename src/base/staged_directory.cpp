@@ -59,7 +59,7 @@ std::string stage_name(const fs::path& target) {
 
 StagedDirectory::StagedDirectory(const fs::path& target) : target_(fs::absolute(target).lexically_normal()) {
   if (!target_.has_filename()) target_ = target_.parent_path();  // "name/"
-  std::error_code ignored;  // whatever it is: no directory
+  std::error_code ignored;                                       // whatever it is: no directory
   if (!fs::is_directory(target_.parent_path(), ignored))
     fail(target.string(), ": its directory '", target_.parent_path().string(), "' does not exist");
   do stage_ = target_.parent_path() / stage_name(target_);

@@ -15,7 +15,11 @@ Graph with_own_weights(const ane::LegalProgram& program) {
     if (!call.node.is("weight")) return {};
     const auto use = std::ranges::find(program.weights, call.node.name, &ane::WeightUse::name);
     const std::optional<NodeId> known = call.graph.find(use->source);
-    return known ? call.graph.value(*known) : call.graph.weight(use->source, call.node.type);
+    if (!known) return call.graph.weight(use->source, call.node.type);
+    const TensorType& type = call.graph.node(*known).type;
+    if (type != call.node.type)
+      fail("weight '", use->source, "' is read as ", type, " and as ", call.node.type);
+    return call.graph.value(*known);
   });
 }
 

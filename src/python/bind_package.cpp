@@ -22,13 +22,15 @@ Progress progress_of(const py::object& callback) {
   };
 }
 
-void write(const std::filesystem::path& directory, const std::string& config, const py::object& weights,
+void write(const std::filesystem::path& directory, const py::bytes& config, const py::object& weights,
            const std::string& profile, std::vector<std::int64_t> buckets,
-           std::map<std::string, std::string> files, bool replace, const py::object& progress) {
-  const PackageOptions options{profile, std::move(buckets), std::move(files), replace, progress_of(progress)};
+           const std::map<std::string, py::bytes>& files, bool replace, const py::object& progress) {
+  PackageOptions options{profile, std::move(buckets), {}, replace, progress_of(progress)};
+  for (const auto& [name, content] : files) options.files.emplace(name, std::string(content));
+  const std::string text(config);
   const WeightSource source = weight_source_of(weights);
   const py::gil_scoped_release release;
-  write_package(directory, config, source, options);
+  write_package(directory, text, source, options);
 }
 
 std::shared_ptr<TextModel> load(const Package& package, const std::string& device, const std::string& host) {
@@ -66,7 +68,7 @@ void bind_package(py::module_& m) {
   m.def("is_package", &is_package, py::arg("directory"), "Whether the directory has a manifest.");
   m.def("write_package", write, py::arg("directory"), py::arg("config"), py::arg("weights"), py::kw_only(),
         py::arg("profile") = "strict", py::arg("buckets") = std::vector<std::int64_t>{},
-        py::arg("files") = std::map<std::string, std::string>{}, py::arg("replace") = false,
+        py::arg("files") = std::map<std::string, py::bytes>{}, py::arg("replace") = false,
         py::arg("progress") = py::none(),
         "Writes a package: all of it or nothing. `config` is the content of a config.json.");
 }

@@ -114,7 +114,8 @@ std::string lines(const Items& items, std::string_view indent, const Text& text)
 
 std::string port_text(const ane::PortUse& use) {
   const std::string share =
-      use.count == 0 ? "" : str(", \"axis\": ", use.axis, ", \"begin\": ", use.begin, ", \"count\": ", use.count);
+      use.count == 0 ? ""
+                     : str(", \"axis\": ", use.axis, ", \"begin\": ", use.begin, ", \"count\": ", use.count);
   return str("{\"name\": ", json_quoted(use.name), ", \"source\": ", json_quoted(use.source), share, '}');
 }
 

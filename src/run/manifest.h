@@ -26,8 +26,8 @@ struct Manifest {
   std::vector<PackageFile> files;
 };
 
-/// Error beginning with `what` unless the text is a manifest that agrees with itself: every file that it names
-/// lies in the package and is listed once, every segment is there once.
+/// Error beginning with `what` unless the text is a manifest that agrees with itself: every file that it
+/// names lies in the package and is listed once, every segment is there once.
 Manifest read_manifest(std::string_view text, std::string_view what);
 std::string manifest_text(const Manifest& manifest);
 

@@ -75,8 +75,7 @@ struct Package::State {
       std::error_code error;
       const std::uint64_t bytes = fs::file_size(directory / file.path, error);
       if (error) fail(place(file.path), ": missing: ", error.message());
-      if (bytes != file.bytes)
-        fail(place(file.path), ": ", bytes, " bytes, ", file.bytes, " were written");
+      if (bytes != file.bytes) fail(place(file.path), ": ", bytes, " bytes, ", file.bytes, " were written");
     }
   }
 
@@ -99,8 +98,8 @@ struct Package::State {
   const PackedSegment& program(const SegmentShape& shape) const {
     const auto found = programs.find(shape);
     if (found == programs.end())
-      fail(place(manifest_file), ": no program ", segment_name(shape.kind), " of layer ", shape.layer, " with ",
-           shape.tokens, " columns");
+      fail(place(manifest_file), ": no program ", segment_name(shape.kind), " of layer ", shape.layer,
+           " with ", shape.tokens, " columns");
     return *found->second;
   }
 
@@ -203,7 +202,8 @@ std::shared_ptr<TextModel> Package::load(Device& device, Device& host) const {
   TensorMap on_host;
   for (const Port& port : host_weights(state_->config)) {
     auto tensor = on_engine.extract(port.name);
-    if (tensor.empty()) fail(state_->directory.string(), ": no tensor '", port.name, "', which is ", port.type);
+    if (tensor.empty())
+      fail(state_->directory.string(), ": no tensor '", port.name, "', which is ", port.type);
     on_host.insert(std::move(tensor));
   }
   EngineParts parts;

@@ -108,7 +108,8 @@ class PackageWriter {
     TensorMap sources;
     for (const SegmentShape& shape : package_shapes(layer, buckets_)) {
       write_program(shape, sources, forms);
-      if (options_.progress) options_.progress(manifest_.programs.size(), package_programs(config_, buckets_));
+      if (options_.progress)
+        options_.progress(manifest_.programs.size(), package_programs(config_, buckets_));
     }
     NamedTensors tensors;
     for (const StoredForm& form : forms) tensors.emplace_back(form.name, form.value);

@@ -1,6 +1,7 @@
 // Segments of every architecture: legal on every profile, whatever the bucket.
 #include "ane/device.h"
 #include "ane/legal_program.h"
+#include "model_sample.h"
 #include "orion/error.h"
 #include "orion/generate.h"
 #include "run/engine_model.h"
@@ -15,13 +16,6 @@
 using namespace orion;
 
 namespace {
-
-ConfigMap llama_like(std::string_view model_type) {
-  return {{"model_type", std::string(model_type)},       {"vocab_size", std::int64_t{64}},
-          {"max_position_embeddings", std::int64_t{48}}, {"hidden_size", std::int64_t{48}},
-          {"intermediate_size", std::int64_t{80}},       {"num_hidden_layers", std::int64_t{2}},
-          {"num_attention_heads", std::int64_t{6}},      {"num_key_value_heads", std::int64_t{2}}};
-}
 
 ConfigMap gpt2_124m() {
   return {{"model_type", std::string("gpt2")}, {"vocab_size", std::int64_t{50257}},
@@ -80,19 +74,6 @@ Ids random_text(const ModelConfig& config, std::int64_t length) {
   for (std::int64_t i = 0; i < length; ++i)
     ids.push_back(static_cast<std::int32_t>(random.next() % static_cast<std::uint64_t>(config.vocab)));
   return ids;
-}
-
-TensorMap random_weights(const ModelConfig& config) {
-  TensorMap weights;
-  Random random(3);
-  for (const Port& port : model_weights(config, DType::fp32)) {
-    const Tensor tensor(port.type);
-    const bool is_gain = port.type.shape.rank() == 1 && port.name.ends_with("weight");
-    for (float& value : tensor.as<float>())
-      value = static_cast<float>((random.uniform() * 2 - 1) * 0.3 + (is_gain ? 1.0 : 0.0));
-    weights.emplace(port.name, tensor);
-  }
-  return weights;
 }
 
 // One model of random weights, run whole in fp32 and in segments.

@@ -1,4 +1,5 @@
 #include "base/file.h"
+#include "directory.h"
 #include "mil/weight_names.h"
 #include "orion/error.h"
 #include "orion/weight_file.h"
