@@ -8,6 +8,10 @@
 
 namespace orion {
 
+bool is_digit(char c);
+/// 0 to 15; -1 if it is no hexadecimal digit.
+int hex_value(char c);
+
 /// As C's %a would: 0x1.8p-3, exact; inf, -inf, nan.
 std::string hex_float(double value);
 

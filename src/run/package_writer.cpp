@@ -221,6 +221,7 @@ void write_package(const fs::path& directory, std::string_view config, const Wei
     StagedDirectory stage(directory);
     PackageWriter(stage.path(), config, weights, options, std::move(buckets)).run();
     static_cast<void>(Package(stage.path()));  // what was written can be read
+    check_target(directory, options.replace);  // as it may be by now
     stage.commit();
   } catch (const fs::filesystem_error& error) {
     fail(directory.string(), ": ", error.what());

@@ -17,8 +17,18 @@ from orion_ane import _core, cli
 GOLDEN = json.loads(
     (Path(__file__).parents[1] / "golden" / "stories260K_greedy.json").read_text(encoding="utf-8")
 )
-PROFILES = ["paper-m4-macos15", "macos26", "macos27", "strict"]
+# With options, so that the compiles are counted for devices that no other test uses.
+ENGINES = {
+    profile: f"sim:{profile},update=recompile"
+    for profile in ("paper-m4-macos15", "macos26", "macos27", "strict")
+}
 PROMPT = "Once upon a time"
+
+
+@pytest.fixture(autouse=True)
+def _fresh_engines() -> None:
+    for profile in ENGINES:
+        _core.simulator_restart(profile)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +49,7 @@ def stories(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory / "stories"
 
 
-@pytest.mark.parametrize("device", ["cpu", *(f"sim:{profile}" for profile in PROFILES)])
+@pytest.mark.parametrize("device", ["cpu", *ENGINES.values()])
 def test_greedy_tokens_are_those_of_the_checkpoint(stories: Path, device: str) -> None:
     model = orion.load(stories, device=device)
     assert (model.device, model.dtype, model.num_parameters) == (device, "fp16", 260_032)
@@ -50,17 +60,17 @@ def test_greedy_tokens_are_those_of_the_checkpoint(stories: Path, device: str) -
 
 
 def test_engine_finds_a_packages_programs_compiled_by_the_checkpoint(stories: Path) -> None:
-    _core.simulator_restart("strict")
-    orion.load("stories260K", device="sim:strict").generate_ids([1, 2], max_tokens=2)
-    before = _core.engine_usage("sim:strict")["compiles"]
-    orion.load(stories, device="sim:strict").generate_ids([1, 2], max_tokens=2)
-    assert _core.engine_usage("sim:strict")["compiles"] == before
+    engine = ENGINES["strict"]
+    orion.load("stories260K", device=engine).generate_ids([1, 2], max_tokens=2)
+    before = _core.engine_usage(engine)["compiles"]
+    orion.load(stories, device=engine).generate_ids([1, 2], max_tokens=2)
+    assert _core.engine_usage(engine)["compiles"] == before
 
 
 def test_what_a_package_cannot_do_is_said(stories: Path, tmp_path: Path) -> None:
     for options, message in (
         ({"dtype": "fp32"}, "dtype 'fp32': a package's programs compute in fp16"),
-        ({"decode": "cpu", "device": "sim:strict"}, "decode 'cpu' needs the whole model"),
+        ({"decode": "cpu", "device": ENGINES["strict"]}, "decode 'cpu' needs the whole model"),
     ):
         with pytest.raises(orion.Error, match=message):
             orion.load(stories, **options)  # type: ignore[arg-type]
@@ -85,7 +95,7 @@ def test_every_architecture(case: str, tmp_path: Path) -> None:
     pytest.importorskip("transformers")
     tiny_models.make(case, tmp_path / "model")
     prompt = [3, 1, 4, 1, 5]
-    device = "sim:macos26"
+    device = ENGINES["macos26"]
     expected = orion.load(tmp_path / "model", device=device).generate_ids(prompt, max_tokens=8)
     orion.compile_model(tmp_path / "model", tmp_path / "p", profile="macos26", buckets=[16])
     shutil.rmtree(tmp_path / "model")
@@ -146,10 +156,10 @@ def test_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["inspect", f"{package}/programs/attention_0_32.mil"]) == 0
     assert "conv" in capsys.readouterr().out
     generate = ["generate", "--model", package, "--prompt", PROMPT, "--max-tokens", "8"]
-    assert cli.main([*generate, "--device", "sim:macos26"]) == 0
+    assert cli.main([*generate, "--device", ENGINES["macos26"]]) == 0
     assert capsys.readouterr().out.startswith(PROMPT + ", there was a little girl")
-    assert cli.main([*generate, "--device", "sim:strict"]) == 1
-    assert "made for profile 'macos26', on sim:strict" in capsys.readouterr().err
+    assert cli.main([*generate, "--device", ENGINES["strict"]]) == 1
+    assert "made for profile 'macos26', on sim:strict,update=recompile: " in capsys.readouterr().err
     with pytest.raises(SystemExit):
         cli.main(["compile", "stories260K", "-o", package, "--buckets", "many"])
     assert "expected lengths separated by commas, got 'many'" in capsys.readouterr().err
