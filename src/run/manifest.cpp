@@ -66,14 +66,17 @@ std::vector<ane::PortUse> read_ports(const JsonPlace& list) {
   return uses;
 }
 
+// The head is the host's.
+SegmentKind read_kind(const JsonPlace& place) {
+  for (const SegmentKind kind : segment_kinds)
+    if (kind != SegmentKind::head && segment_name(kind) == place.text()) return kind;
+  place.reject("a segment of a layer");
+}
+
 PackedSegment read_program(const JsonPlace& program) {
   program.allow({"segment", "layer", "columns", "text", "weights", "inputs", "outputs"});
   PackedSegment segment;
-  try {
-    segment.shape.kind = segment_kind(program["segment"].text());
-  } catch (const Error&) {
-    program["segment"].reject("attention, feed_forward, projection or output");
-  }
+  segment.shape.kind = read_kind(program["segment"]);
   segment.shape.layer = program["layer"].integer(0, most);
   segment.shape.tokens = program["columns"].integer(1, most_columns);
   segment.text = program["text"].text();

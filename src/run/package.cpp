@@ -200,20 +200,20 @@ std::shared_ptr<TextModel> Package::load(Device& device, Device& host) const {
   TensorMap on_engine;
   for (const std::string& file : state_->manifest.weights) state_->add_tensors(file, on_engine);
   TensorMap on_host;
-  for (const Port& port : host_weights(state_->config)) {
+  for (const Port& port : host_weights(state_->config, true)) {
     auto tensor = on_engine.extract(port.name);
     if (tensor.empty())
       fail(state_->directory.string(), ": no tensor '", port.name, "', which is ", port.type);
     on_host.insert(std::move(tensor));
   }
   EngineParts parts;
-  parts.where = device.name();
   parts.buckets = state_->buckets;
   parts.host_weights = host.load(on_host);
   parts.program = [state = state_, &device, tensors = device.load(on_engine)](const SegmentShape& shape) {
     return state->open(shape, device, tensors);
   };
-  return std::make_shared<EngineModel>(state_->config, host, std::move(parts));
+  return std::make_shared<EngineModel>(state_->config, device, host, EngineUse::prefill_and_decode,
+                                       std::move(parts));
 }
 
 }  // namespace orion

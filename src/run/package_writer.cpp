@@ -98,7 +98,7 @@ class PackageWriter {
 
   void write_host_weights() {
     NamedTensors tensors;
-    for (const Port& port : host_weights(config_))
+    for (const Port& port : host_weights(config_, true))
       tensors.emplace_back(own_name(port.name, 0), load_weight(weights_, port));
     write_weights("weights/host.bin", tensors);
   }
@@ -201,11 +201,12 @@ void check_target(const fs::path& directory, bool replace) {
 }  // namespace
 
 std::vector<SegmentShape> package_shapes(std::int64_t layer, std::span<const std::int64_t> buckets) {
-  std::vector<SegmentShape> shapes = {{SegmentKind::projection, layer, decode_columns},
-                                      {SegmentKind::output, layer, decode_columns}};
+  std::vector<SegmentShape> shapes = {
+      {.kind = SegmentKind::projection, .layer = layer, .tokens = decode_columns},
+      {.kind = SegmentKind::output, .layer = layer, .tokens = decode_columns}};
   for (const std::int64_t columns : buckets)
     for (const SegmentKind kind : {SegmentKind::attention, SegmentKind::feed_forward})
-      shapes.push_back({kind, layer, columns});
+      shapes.push_back({.kind = kind, .layer = layer, .tokens = columns});
   return shapes;
 }
 

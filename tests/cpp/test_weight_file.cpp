@@ -1,5 +1,4 @@
 #include "base/file.h"
-#include "directory.h"
 #include "mil/weight_names.h"
 #include "orion/error.h"
 #include "orion/weight_file.h"

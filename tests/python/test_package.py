@@ -70,7 +70,8 @@ def test_engine_finds_a_packages_programs_compiled_by_the_checkpoint(stories: Pa
 def test_what_a_package_cannot_do_is_said(stories: Path, tmp_path: Path) -> None:
     for options, message in (
         ({"dtype": "fp32"}, "dtype 'fp32': a package's programs compute in fp16"),
-        ({"decode": "cpu", "device": ENGINES["strict"]}, "decode 'cpu' needs the whole model"),
+        ({"decode": "cpu", "device": ENGINES["strict"]}, "decode 'cpu' and head 'host' need the"),
+        ({"head": "engine", "device": ENGINES["strict"]}, "decode 'engine' and head 'engine' need"),
     ):
         with pytest.raises(orion.Error, match=message):
             orion.load(stories, **options)  # type: ignore[arg-type]
