@@ -21,6 +21,7 @@ __all__: list[str] = [
     "Generation",
     "Graph",
     "LanguageModel",
+    "Package",
     "Program",
     "Sampler",
     "SamplerOptions",
@@ -44,6 +45,7 @@ __all__: list[str] = [
     "emit_mil",
     "engine_info",
     "engine_usage",
+    "is_package",
     "learning_rate",
     "legal_program",
     "legalize",
@@ -71,6 +73,7 @@ __all__: list[str] = [
     "update_verdicts",
     "verify_ane",
     "violations",
+    "write_package",
     "write_program",
     "write_weights",
 ]
@@ -412,6 +415,51 @@ class Generation:
     @property
     def seed(self) -> int: ...
 
+class Package:
+    """
+    A model compiled for an engine, that runs without the checkpoint.
+    """
+    def __init__(self, directory: os.PathLike | str | bytes) -> None: ...
+    def load(self, device: str, host: str = "cpu") -> TextModel:
+        """
+        The model, its programs on `device` and the rest on `host`.
+        """
+    def read(self, path: str) -> bytes:
+        """
+        The content of a file; Error if it is not what was written.
+        """
+    def verify(self) -> None:
+        """
+        Error naming the first file that is not what was written.
+        """
+    @property
+    def buckets(self) -> list[int]:
+        """
+        Columns of the programs that read prompts.
+        """
+    @property
+    def directory(self) -> pathlib.Path: ...
+    @property
+    def files(self) -> list:
+        """
+        (path, bytes, SHA-256) of each.
+        """
+    @property
+    def profile(self) -> str:
+        """
+        The profile it was made for.
+        """
+    @property
+    def programs(self) -> int:
+        """
+        How many there are.
+        """
+    @property
+    def version(self) -> str:
+        """
+        The version of Orion that wrote it.
+        """
+
 class TokenFile:
     """
     A mapped file of token ids.
@@ -752,6 +800,11 @@ def engine_usage(device: str) -> dict:
     Compiles, loads and cache hits of this process.
     """
 
+def is_package(directory: os.PathLike | str | bytes) -> bool:
+    """
+    Whether the directory has a manifest.
+    """
+
 def learning_rate(
     step: typing.SupportsInt | typing.SupportsIndex,
     *,
@@ -916,6 +969,21 @@ def verify_ane(program: Graph | str, profile: str) -> None:
 def violations(program: Graph | str, profile: str) -> list[tuple[str, str]]:
     """
     (limit, where) of everything that a graph or MIL text crosses.
+    """
+
+def write_package(
+    directory: os.PathLike | str | bytes,
+    config: bytes,
+    weights: typing.Any,
+    *,
+    profile: str = "strict",
+    buckets: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex] = [],
+    files: collections.abc.Mapping[str, bytes] = {},
+    replace: bool = False,
+    progress: typing.Any = None,
+) -> None:
+    """
+    Writes a package: all of it or nothing. `config` is the content of a config.json.
     """
 
 def write_program(graph: Graph, weights: dict, directory: os.PathLike | str | bytes) -> None:

@@ -132,7 +132,7 @@ COMMANDS = (
     ),
     Command(
         "inspect",
-        "show what is in a model, a package, a tokenizer, a token file, a MIL text or a weight file",
+        "show what is in a model, package, tokenizer, token file, MIL text or weight file",
         "orion inspect stories260K",
         _add_inspect_arguments,
         _inspect,

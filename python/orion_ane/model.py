@@ -414,9 +414,7 @@ def load(
     return Model(core, found, dtype, placement, time.perf_counter() - start)
 
 
-def _load_package(
-    package: Package, placement: Placement, dtype: str | None, start: float
-) -> Model:
+def _load_package(package: Package, placement: Placement, dtype: str | None, start: float) -> Model:
     if dtype == "fp32":
         raise Error(f"{package.directory}: dtype 'fp32': a package's programs compute in fp16")
     if placement.use != "engine":

@@ -185,8 +185,8 @@ Program& EngineModel::head(std::int64_t batch) {
 
 EngineHead& EngineModel::engine_head() {
   if (!engine_head_)
-    engine_head_ = std::make_unique<EngineHead>(
-        config_, engine_.limits(), [this](const SegmentShape& part) { return on_engine(part); });
+    engine_head_ = std::make_unique<EngineHead>(config_, engine_.limits(),
+                                                [this](const SegmentShape& part) { return on_engine(part); });
   return *engine_head_;
 }
 
@@ -328,10 +328,11 @@ void EngineModel::extend_with_host(const CacheStep& step) {
   note_host(set);
   const auto rest = ids.subspan(count);
   const Ids first = {static_cast<std::int32_t>(count)};
-  parts_.host_model->extend({.ids = Tensor::from_ints(rest).reshaped({1, static_cast<std::int64_t>(rest.size())}),
-                       .positions = Tensor::from_ints(first),
-                       .caches = step.caches,
-                       .logits = step.logits});
+  parts_.host_model->extend(
+      {.ids = Tensor::from_ints(rest).reshaped({1, static_cast<std::int64_t>(rest.size())}),
+       .positions = Tensor::from_ints(first),
+       .caches = step.caches,
+       .logits = step.logits});
 }
 
 void EngineModel::extend_one(const CacheStep& step) {

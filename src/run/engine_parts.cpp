@@ -18,7 +18,8 @@ std::set<std::string> engine_weight_names(const ModelConfig& config, bool with_h
   if (with_head) names = names_of(weight_ports(segment(config, {.kind = SegmentKind::head})));
   for (std::int64_t layer = 0; layer < config.layers; ++layer)
     for (const SegmentKind kind : {SegmentKind::attention, SegmentKind::feed_forward})
-      names.merge(names_of(weight_ports(segment(config, {.kind = kind, .layer = layer, .tokens = decode_columns}))));
+      names.merge(
+          names_of(weight_ports(segment(config, {.kind = kind, .layer = layer, .tokens = decode_columns}))));
   return names;
 }
 

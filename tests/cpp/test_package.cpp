@@ -4,11 +4,11 @@
 #include "ane/packed_program.h"
 #include "base/file.h"
 #include "base/sha256.h"
-#include "temporary_directory.h"
 #include "model_sample.h"
 #include "orion/generate.h"
 #include "orion/ops.h"
 #include "run/engine_model.h"
+#include "temporary_directory.h"
 
 #include <doctest/doctest.h>
 
@@ -112,7 +112,8 @@ TEST_CASE("programs of a package are those of the checkpoint, and known to the e
   const ModelConfig config = configure(read_config(llama));
   write(directory / "p", llama, {.profile = "macos27", .buckets = {32}});
   const ane::LegalProgram legal =
-      ane::legalize_program(segment(config, {.kind = SegmentKind::attention, .layer = 1, .tokens = 32}), ane::find_profile("macos27"));
+      ane::legalize_program(segment(config, {.kind = SegmentKind::attention, .layer = 1, .tokens = 32}),
+                            ane::find_profile("macos27"));
   CHECK(Package(directory / "p").read("programs/attention_1_32.mil") == mil::emit(legal.graph));
 }
 
