@@ -8,11 +8,7 @@
 
 namespace orion {
 
-/// A named input or output of a program.
-struct Port {
-  std::string name;
-  TensorType type;
-};
+struct PackedProgram;
 
 /// A device's own copy of a set of named weights, shared by every program compiled with it.
 class DeviceWeights {
@@ -74,6 +70,11 @@ class Device {
   /// Whether programs compute on the memory bound to their ports. Weights that change are then best given as
   /// inputs, which costs nothing; elsewhere `DeviceWeights::update` brings them over.
   virtual bool shares_host_memory() const { return false; }
+  /// Error if this device does not take a program (MIL text) as it is.
+  virtual void check(std::string_view text) const;
+  /// A program that was made before and is taken as it is, nothing rewritten. Error unless `check` lets it
+  /// pass and the weights are those it names.
+  virtual std::unique_ptr<Program> open(const PackedProgram& program, std::shared_ptr<DeviceWeights> weights);
 };
 
 /// "cpu", or "auto" for the best one here; Error listing the devices for any other name.

@@ -63,6 +63,12 @@ struct Output {
   NodeId node;
 };
 
+/// A named input or output of a program, or a weight.
+struct Port {
+  std::string name;
+  TensorType type;
+};
+
 class Graph {
  public:
   /// `name` is the function's name in MIL text: letters, digits and underscores.
@@ -112,6 +118,11 @@ class Graph {
   std::unordered_map<std::string, NodeId> by_name_;
   std::unordered_map<std::string, int> next_suffix_;
 };
+
+/// What a program of the graph has, in the graph's order.
+std::vector<Port> input_ports(const Graph& graph);
+std::vector<Port> output_ports(const Graph& graph);
+std::vector<Port> weight_ports(const Graph& graph);
 
 /// One line per node: `%3 relu: fp16 (1, 128, 1, 32) = relu(x=%2)`, with `  # note` after it where `notes`,
 /// by node, has one.

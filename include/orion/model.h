@@ -22,6 +22,9 @@ using ConfigValue = std::variant<std::monostate, bool, std::int64_t, double, std
 /// A config.json with its nested objects and lists flattened: "rope_parameters.rope_theta", "layer_types.0".
 using ConfigMap = std::map<std::string, ConfigValue, std::less<>>;
 
+/// The content of a config.json. Error unless it is a JSON object.
+ConfigMap read_config(std::string_view json);
+
 enum class Activation : std::uint8_t { relu, gelu, gelu_tanh, silu };
 
 /// Rotary position embedding: pair i of a head turns by position * theta^(-2i/D), scaled.

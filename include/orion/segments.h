@@ -24,6 +24,8 @@ inline constexpr SegmentKind segment_kinds[] = {SegmentKind::attention, SegmentK
                                                 SegmentKind::projection, SegmentKind::output,
                                                 SegmentKind::head};
 std::string_view segment_name(SegmentKind kind);
+/// Inverse; Error listing the kinds for any other name.
+SegmentKind segment_kind(std::string_view name);
 
 /// How activations lie in memory, N = B S tokens, sequence after sequence.
 enum class Layout : std::uint8_t {
@@ -114,6 +116,9 @@ RotaryAngles rotary_angles(const ModelConfig& config, const SegmentShape& shape)
 /// head           x (B, C) -> logits fp32 (B, V)
 Graph embedding_segment(const ModelConfig& config, std::int64_t columns);
 Graph head_segment(const ModelConfig& config, std::int64_t batch);
+
+/// The weights of the host's parts, the head among them or not.
+std::vector<Port> host_weights(const ModelConfig& config, bool with_head);
 
 struct CacheStepShape {
   std::int64_t layer = 0;  // of those whose scores are scaled alike, the first

@@ -18,6 +18,7 @@ from orion_ane._core import (
     device_names,
 )
 from orion_ane.model import Model, load
+from orion_ane.package import compile_model
 from orion_ane.training import Trainer
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "__version__",
     "ane",
     "compile",
+    "compile_model",
     "data",
     "device_names",
     "load",

@@ -68,7 +68,7 @@ def load_profile(path: str | PathLike[str]) -> str:
 
 def violations(program: Graph | str, profile: ProfileName) -> list[Violation]:
     """Every limit of the profile that a graph, or a MIL text, can be seen to cross."""
-    return [Violation(*row) for row in _core.violations(program, _name(profile))]
+    return [Violation(*row) for row in _core.violations(program, profile_name(profile))]
 
 
 def verify(program: Graph | str, profile: ProfileName) -> None:
@@ -76,22 +76,23 @@ def verify(program: Graph | str, profile: ProfileName) -> None:
 
     What only makes a program slow passes.
     """
-    _core.verify_ane(program, _name(profile))
+    _core.verify_ane(program, profile_name(profile))
 
 
 def legalize(graph: Graph, profile: ProfileName) -> Graph:
     """The same computation within fp16, in ops and shapes that the profile takes."""
-    return _core.legalize(graph, _name(profile))
+    return _core.legalize(graph, profile_name(profile))
 
 
 def legal_program(
     graph: Graph, weights: Mapping[str, NDArray[Any]], profile: ProfileName
 ) -> tuple[Graph, dict[str, NDArray[Any]]]:
     """`legalize`, and the weights that the legal graph wants, made of those of `graph`."""
-    legal, values = _core.legal_program(graph, dict(weights), _name(profile))
+    legal, values = _core.legal_program(graph, dict(weights), profile_name(profile))
     return legal, values
 
 
-def _name(profile: ProfileName) -> str:
+def profile_name(profile: ProfileName) -> str:
+    """The name of a profile; one that is given as a file is read first."""
     is_file = not isinstance(profile, str) or profile.endswith(".json")
     return load_profile(profile) if is_file else str(profile)

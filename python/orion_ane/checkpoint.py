@@ -15,7 +15,7 @@ import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
 
-from orion_ane import llama2c, storage
+from orion_ane import _core, llama2c, storage
 from orion_ane._core import Error
 from orion_ane.families import FAMILIES, Family
 from orion_ane.safetensors_file import Stored, read_safetensors
@@ -78,6 +78,14 @@ class Checkpoint:
     def check(self, expected: Mapping[str, Sequence[int]]) -> None:
         """`check` for this model."""
         check(expected, self.weights, self.source, self.config["model_type"])
+
+    def check_complete(self) -> None:
+        """Error unless the weights are those that the configuration asks for."""
+        try:
+            expected = _core.model_weights(self.config)
+        except Error as error:
+            raise Error(f"{self.path}: {error}") from error
+        self.check(expected)
 
 
 def locate(model: str | Path) -> Path:

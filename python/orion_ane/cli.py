@@ -13,6 +13,7 @@ from typing import NoReturn
 from orion_ane import convert, inspection
 from orion_ane._core import Error, __version__
 from orion_ane.arguments import UsageError
+from orion_ane.compile_command import add_compile_arguments, compile_package
 from orion_ane.doctor_command import add_doctor_arguments, doctor
 from orion_ane.eval_command import add_eval_arguments, evaluate_model
 from orion_ane.generation_command import add_generate_arguments, generate
@@ -87,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_inspect_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "path", help="a model, a tokenizer, a token file, a MIL text or a weight file"
+        "path", help="a model, a package, a tokenizer, a token file, a MIL text or a weight file"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -124,8 +125,15 @@ COMMANDS = (
         generate,
     ),
     Command(
+        "compile",
+        "write a model as a package of programs that runs without the checkpoint",
+        "orion compile stories260K -o stories.orion --profile macos26",
+        add_compile_arguments,
+        compile_package,
+    ),
+    Command(
         "inspect",
-        "show what is in a model, a tokenizer, a token file, a MIL text or a weight file",
+        "show what is in a model, package, tokenizer, token file, MIL text or weight file",
         "orion inspect stories260K",
         _add_inspect_arguments,
         _inspect,

@@ -23,7 +23,11 @@ from orion_ane.text import require_unicode
 def add_generate_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `orion generate`."""
     add = parser.add_argument
-    add("--model", default="stories260K", help="a directory, a .bin, or stories260K (default)")
+    add(
+        "--model",
+        default="stories260K",
+        help="a directory, a .bin, a package, or stories260K (default)",
+    )
     add("--prompt", required=True, metavar="TEXT", help="the text to continue; may be empty")
     add("--max-tokens", type=integer(1), default=256, metavar="N", help="default: 256")
     add(

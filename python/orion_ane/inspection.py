@@ -1,7 +1,8 @@
-"""What is in a file: a model, a tokenizer, a MIL program, a weight file."""
+"""What is in a file: a model, a package, a tokenizer, a MIL program, a weight file."""
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections import Counter
@@ -9,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from orion_ane import checkpoint, llama2c, llama2c_tokenizer, mil, tokenizer, weights
-from orion_ane._core import Error
+from orion_ane import _core, checkpoint, llama2c, llama2c_tokenizer, mil, tokenizer, weights
+from orion_ane._core import Error, Package
 from orion_ane.data import TokenFile, is_token_file
 from orion_ane.safetensors_file import read_safetensors
 from orion_ane.weights import WeightFile
@@ -46,6 +47,8 @@ def render(report: Report) -> str:
 
 
 def _inspect_directory(path: Path) -> Report:
+    if _core.is_package(path):
+        return _inspect_package(Package(path))
     if (path / "config.json").is_file():
         return _inspect_model(path)
     if (path / "model.mil").is_file():
@@ -90,6 +93,26 @@ def _inspect_model(path: Path) -> Report:
         "config": {key: value for key, value in model.config.items() if key != "model_type"},
         "tensors": [
             _tensor(name, model.weights.dtype_of(name), model.weights.shape(name)) for name in names
+        ],
+    }
+
+
+def _inspect_package(package: Package) -> Report:
+    package.verify()
+    config = json.loads(package.read("config.json"))
+    return {
+        "kind": "package",
+        "path": str(package.directory),
+        "orion": package.version,
+        "model_type": config["model_type"],
+        "profile": package.profile,
+        "programs": package.programs,
+        "prompt columns": package.buckets,
+        "parameters": sum(math.prod(shape) for shape in _core.model_weights(config).values()),
+        "bytes": sum(size for _, size, _ in package.files),
+        "config": {key: value for key, value in config.items() if key != "model_type"},
+        "files": [
+            {"path": path, "bytes": size, "sha256": digest} for path, size, digest in package.files
         ],
     }
 

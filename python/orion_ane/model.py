@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import json
 import logging
 import os
 import time
@@ -23,6 +24,7 @@ from orion_ane._core import (
     Generation,
     Graph,
     LanguageModel,
+    Package,
     TextModel,
 )
 from orion_ane.completion import Completion, CompletionText, Piece, Stats
@@ -78,7 +80,7 @@ class Model:
     def __init__(
         self,
         core: TextModel,
-        found: checkpoint.Checkpoint,
+        source: checkpoint.Checkpoint | Package,
         dtype: str,
         placement: Placement,
         load_seconds: float,
@@ -90,9 +92,9 @@ class Model:
         """Why the Neural Engine does not run this model; empty if it does."""
         self.fell_back = placement.fell_back
         """Whether the engine was preferred but is not there."""
-        self.checkpoint = found
-        """The model as it was read."""
-        self.config: dict[str, Any] = dict(found.config)
+        self._source = source
+        config = source.config if isinstance(source, checkpoint.Checkpoint) else _config_of(source)
+        self.config: dict[str, Any] = dict(config)
         """The content of the model's config.json."""
         self.dtype = dtype
         """Width of weights and activations: "fp16" or "fp32"."""
@@ -108,9 +110,18 @@ class Model:
     @functools.cached_property
     def tokenizer(self) -> Tokenizer:
         """The tokenizer beside the model, read at first use."""
-        if self.checkpoint.path is None:
+        if isinstance(self._source, Package):
+            return tokenizer.load(self._source.directory)
+        if self._source.path is None:
             raise Error("this model was made without a tokenizer: use token ids")
-        return tokenizer.load(self.checkpoint.path)
+        return tokenizer.load(self._source.path)
+
+    @property
+    def checkpoint(self) -> checkpoint.Checkpoint:
+        """The model as it was read; Error for a package, which has programs instead."""
+        if isinstance(self._source, Package):
+            raise Error(f"{self._source.directory}: a package has no checkpoint; give its model")
+        return self._source
 
     @property
     def device(self) -> str:
@@ -170,7 +181,7 @@ class Model:
         """Goes on as another model of the same shapes, on the same device, without adapters."""
         self._core = _core_model(found, self._placement, self.dtype)
         self._notes_logged = 0
-        self.checkpoint = found
+        self._source = found
         self.config = dict(found.config)
 
     def logits(self, ids: TokenIds) -> NDArray[np.float32]:
@@ -183,6 +194,11 @@ class Model:
         Returns its name, by default that of the directory. Several may be loaded at once. On Error
         nothing has changed.
         """
+        if isinstance(self._source, Package):
+            raise Error(
+                f"{self._source.directory}: a package's programs have no room for adapters; "
+                "load the checkpoint"
+            )
         loaded = adapter.read(path, self.config)
         name = name if name is not None else self._free_name(Path(path).resolve().name)
         self._core.adapters.add(name, loaded.shape, loaded.arrays)
@@ -434,25 +450,29 @@ def load(
     decode: str = "engine",
     head: str = "host",
 ) -> Model:
-    """Loads a bundled model by name, a Hugging Face directory, or a llama2.c `.bin`.
+    """Loads a bundled model by name, a Hugging Face directory, a llama2.c `.bin`, or a package.
 
     `device` is "cpu", "ane" (the Neural Engine), "sim:PROFILE" (the engine simulated) or "auto".
     `policy` says what happens without an engine: "require" it, "prefer" it, "never" use it.
     `decode` "cpu" leaves only prompts to the engine; `head` "engine" puts the logits there too,
     which the host computes otherwise. `dtype` is "fp32" or "fp16", by default the
     checkpoint's own width, on the engine fp16. `threads` can be chosen once per process, before
-    anything has run; by default it is the number of CPUs.
+    anything has run; by default it is the number of CPUs. A package runs its own programs wherever
+    it is loaded, in fp16.
     """
     start = time.perf_counter()
     if dtype not in (None, "fp16", "fp32"):
         raise Error(f"dtype {dtype!r}: 'fp16' or 'fp32' is needed")
     if threads is not None:
         use_threads(threads)
-    found = checkpoint.read(checkpoint.locate(path))
-    found.check(_expected_weights(found))
+    located = checkpoint.locate(path)
     placement = place_model(device, policy, decode, head)
     if placement.fell_back:
         _logger.warning("on the CPU, not on the engine: %s", placement.why_not)
+    if _core.is_package(located):
+        return _load_package(Package(located), placement, dtype, start)
+    found = checkpoint.read(located)
+    found.check_complete()
     if placement.on_engine and dtype == "fp32":
         raise Error("dtype 'fp32': the engine computes in fp16")
     narrow = placement.on_engine or found.dtype != "fp32"
@@ -461,17 +481,30 @@ def load(
     return Model(core, found, dtype, placement, time.perf_counter() - start)
 
 
+def _load_package(package: Package, placement: Placement, dtype: str | None, start: float) -> Model:
+    if dtype == "fp32":
+        raise Error(f"{package.directory}: dtype 'fp32': a package's programs compute in fp16")
+    if placement.use != "engine":
+        raise Error(
+            f"{package.directory}: a package decodes with its programs and has the head on the "
+            f"host; decode {placement.decode!r} and head {placement.head!r} need the checkpoint"
+        )
+    for path, _, _ in package.files:
+        if "/" not in path:
+            package.read(path)  # what the tokenizer is made of is what was written
+    core = package.load(placement.device)
+    return Model(core, package, "fp16", placement, time.perf_counter() - start)
+
+
+def _config_of(package: Package) -> dict[str, Any]:
+    config: dict[str, Any] = json.loads(package.read("config.json"))
+    return config
+
+
 def _core_model(found: checkpoint.Checkpoint, placement: Placement, dtype: str) -> TextModel:
     if not placement.on_engine:
         return LanguageModel(found.config, found.weights, dtype, placement.device)
     return EngineModel(found.config, found.weights, placement.device, placement.use)
-
-
-def _expected_weights(found: checkpoint.Checkpoint) -> Mapping[str, tuple[int, ...]]:
-    try:
-        return _core.model_weights(found.config)
-    except Error as error:
-        raise Error(f"{found.path}: {error}") from error
 
 
 def use_threads(threads: int) -> None:

@@ -28,9 +28,25 @@ std::shared_ptr<DeviceWeights> AneDevice::load(const TensorMap& weights) {
 }
 
 std::unique_ptr<Program> AneDevice::compile(const Graph& graph, std::shared_ptr<DeviceWeights> weights) {
-  auto own = std::dynamic_pointer_cast<AneWeights>(std::move(weights));
-  if (own == nullptr) fail("compile: the weights were loaded on another device than ", name_);
-  return std::make_unique<AneProgram>(runtime_, graph, std::move(own), update_, name_);
+  return std::make_unique<AneProgram>(runtime_, graph, own(std::move(weights)), update_, name_);
+}
+
+void AneDevice::check(std::string_view text) const {
+  if (update_ == Update::input)
+    fail("update=input: the program has its weights inside; choose another update strategy");
+  verify_ane(text, runtime_->profile());
+}
+
+std::unique_ptr<Program> AneDevice::open(const PackedProgram& program,
+                                         std::shared_ptr<DeviceWeights> weights) {
+  check(program.text);
+  return std::make_unique<AneProgram>(runtime_, program, own(std::move(weights)), update_, name_);
+}
+
+std::shared_ptr<AneWeights> AneDevice::own(std::shared_ptr<DeviceWeights> weights) const {
+  auto cast = std::dynamic_pointer_cast<AneWeights>(std::move(weights));
+  if (cast == nullptr) fail("compile: the weights were loaded on another device than ", name_);
+  return cast;
 }
 
 }  // namespace orion::ane

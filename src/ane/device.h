@@ -7,6 +7,8 @@
 
 namespace orion::ane {
 
+class AneWeights;
+
 class AneDevice final : public Device {
  public:
   AneDevice(std::string name, std::unique_ptr<Engine> engine, Profile profile, Update update);
@@ -16,10 +18,17 @@ class AneDevice final : public Device {
   std::shared_ptr<DeviceWeights> load(const TensorMap& weights) override;
   std::unique_ptr<Program> compile(const Graph& graph, std::shared_ptr<DeviceWeights> weights) override;
 
+  /// Error naming the limit of the profile that the program crosses.
+  void check(std::string_view text) const override;
+  std::unique_ptr<Program> open(const PackedProgram& program,
+                                std::shared_ptr<DeviceWeights> weights) override;
+
   Runtime& runtime() { return *runtime_; }
   Update update() const { return update_; }
 
  private:
+  std::shared_ptr<AneWeights> own(std::shared_ptr<DeviceWeights> weights) const;
+
   std::string name_;
   std::shared_ptr<Runtime> runtime_;
   Update update_;

@@ -2,17 +2,11 @@
 #include "ane/legal_program.h"
 #include "orion/error.h"
 
+#include <algorithm>
 #include <cstring>
 
 namespace orion::ane {
 namespace {
-
-// What the port holds of the source: its whole type, or its share along one axis.
-TensorType part_type(const PortUse& use) {
-  TensorType type = use.source_type;
-  if (use.count > 0) type.shape.set(use.axis, use.count);
-  return type;
-}
 
 // Calls body(offset in the source, offset in the part, bytes) for every run of neighbouring elements.
 template <class Body>
@@ -53,6 +47,29 @@ void check(const PortUse& use, const Tensor& source, const Tensor& port) {
 }
 
 }  // namespace
+
+TensorType part_type(const PortUse& use) {
+  TensorType type = use.source_type;
+  if (use.count > 0) type.shape.set(use.axis, use.count);
+  return type;
+}
+
+std::vector<Port> source_ports(std::span<const PortUse> uses) {
+  std::vector<Port> ports;
+  for (const PortUse& use : uses)
+    if (std::ranges::find(ports, use.source, &Port::name) == ports.end())
+      ports.push_back({use.source, use.source_type});
+  return ports;
+}
+
+Shape four_axes(const Shape& shape) {
+  if (shape.rank() == 0) return Shape::ones(4);
+  if (shape.rank() >= 4) {
+    const std::int64_t height = shape[shape.rank() - 2];
+    return {1, shape.size() / height / shape.back(), height, shape.back()};
+  }
+  return {1, shape.size() / shape.back(), 1, shape.back()};
+}
 
 void write_port(const PortUse& use, const Tensor& source, const Tensor& port) {
   check(use, source, port);

@@ -36,6 +36,15 @@ struct PortUse {
   std::int64_t count = 0;  // 0: all of the source
 };
 
+/// What the port holds of the source: its whole type, or its share along one axis.
+TensorType part_type(const PortUse& use);
+/// How a port's value stands in four axes: (1, C, H, W) stays; everything else keeps its rows: (1, rows, 1,
+/// W).
+Shape four_axes(const Shape& shape);
+
+/// The host's side of the ports, each source once.
+std::vector<Port> source_ports(std::span<const PortUse> uses);
+
 struct LegalProgram {
   Graph graph;
   std::vector<WeightUse> weights;
@@ -49,6 +58,8 @@ LegalProgram legalize_program(const Graph& graph, const Profile& profile);
 /// What to do about a weight beyond fp16.
 inline constexpr std::string_view half_is_all = "that is all the engine has; run the program on the cpu";
 
+/// Whether two uses are the same form of the same weight.
+bool same_form(const WeightUse& a, const WeightUse& b);
 /// The value of one weight of the legal graph. Error if `source` has another shape, or does not fit fp16.
 Tensor legal_weight(const WeightUse& use, const Tensor& source);
 /// Every weight of the program from those of the original graph. Error if one is missing.

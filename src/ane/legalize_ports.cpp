@@ -14,16 +14,6 @@
 namespace orion::ane {
 namespace {
 
-// (1, C, H, W) stays, (N, C, H, W) becomes (1, N C, H, W); everything else keeps its rows: (1, rows, 1, W).
-Shape four_axes(const Shape& shape) {
-  if (shape.rank() == 0) return Shape::ones(4);
-  if (shape.rank() >= 4) {
-    const std::int64_t height = shape[shape.rank() - 2];
-    return {1, shape.size() / height / shape.back(), height, shape.back()};
-  }
-  return {1, shape.size() / shape.back(), 1, shape.back()};
-}
-
 // Hardware that packs rows and hardware that pads them agree on rows that need no padding.
 std::int64_t width_step(const Profile& profile, const TensorType& type) {
   const bool either = profile.has("surfaces-packed") && profile.has("rows-padded");

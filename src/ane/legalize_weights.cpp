@@ -32,12 +32,6 @@ Chain chain_of(const Graph& graph, NodeId id) {
   return chain;
 }
 
-bool same_steps(const std::vector<Node>& a, const std::vector<Node>& b) {
-  return std::ranges::equal(a, b, [](const Node& x, const Node& y) {
-    return x.op == y.op && x.attrs == y.attrs && x.type == y.type;
-  });
-}
-
 // Whether anything but a view uses the node.
 std::vector<bool> really_used(const Graph& graph) {
   std::vector<bool> used(static_cast<std::size_t>(graph.size()), false);
@@ -74,17 +68,15 @@ class Forms {
   static constexpr std::size_t none = static_cast<std::size_t>(-1);
 
   std::size_t index_of(const Chain& chain, const TensorType& type) {
-    const auto same = [&](const WeightUse& use) {
-      return use.source == chain.source->name && same_steps(use.steps, chain.steps);
-    };
-    const auto found = std::ranges::find_if(uses_, same);
+    const WeightUse wanted{.name = "",
+                           .source = chain.source->name,
+                           .steps = chain.steps,
+                           .type = type,
+                           .source_type = chain.source->type};
+    const auto found =
+        std::ranges::find_if(uses_, [&](const WeightUse& use) { return same_form(use, wanted); });
     const auto index = static_cast<std::size_t>(found - uses_.begin());
-    if (found == uses_.end())
-      uses_.push_back({.name = "",
-                       .source = chain.source->name,
-                       .steps = chain.steps,
-                       .type = type,
-                       .source_type = chain.source->type});
+    if (found == uses_.end()) uses_.push_back(wanted);
     return index;
   }
 
@@ -163,7 +155,15 @@ Graph fold_weight_views(const Graph& graph, std::vector<WeightUse>& uses) {
   return result;
 }
 
+bool same_form(const WeightUse& a, const WeightUse& b) {
+  const auto same_step = [](const Node& x, const Node& y) {
+    return x.op == y.op && x.attrs == y.attrs && x.type == y.type;
+  };
+  return a.source == b.source && a.rows == b.rows && std::ranges::equal(a.steps, b.steps, same_step);
+}
+
 Tensor legal_weight(const WeightUse& use, const Tensor& source) {
+  if (use.steps.empty() && source.type() == use.type) return source;
   if (!is_float(source.dtype()) || source.shape() != use.source_type.shape)
     fail("weight '", use.source, "' is ", source.type(), ", a float of ", use.source_type.shape,
          " is needed");

@@ -23,15 +23,32 @@ bool contains(std::span<const std::string> names, const std::string& name) {
 AneProgram::AneProgram(std::shared_ptr<Runtime> runtime, const Graph& graph,
                        std::shared_ptr<AneWeights> weights, Update update, std::string_view device)
     : runtime_(std::move(runtime)), weights_(std::move(weights)), update_(update), device_(device) {
-  for (const Node& node : graph.nodes())
-    if (node.is("weight")) static_cast<void>(weights_->value(node.name, node.type));
-  make_ports(graph);
+  for (const Port& weight : weight_ports(graph)) static_cast<void>(weights_->value(weight.name, weight.type));
+  inputs_ = input_ports(graph);
+  outputs_ = output_ports(graph);
   const bool as_inputs = update_ == Update::input;
   if (as_inputs) require_eligible(update_verdicts(*runtime_), Update::input);
   legal_ =
       legalize_program(as_inputs ? weights_as_inputs(graph, weight_inputs_) : graph, runtime_->profile());
   verify_ane(legal_.graph, runtime_->profile());
   blueprint_ = make_blueprint(legal_.graph);
+  start();
+}
+
+AneProgram::AneProgram(std::shared_ptr<Runtime> runtime, const PackedProgram& packed,
+                       std::shared_ptr<AneWeights> weights, Update update, std::string_view device)
+    : runtime_(std::move(runtime)), weights_(std::move(weights)), update_(update), device_(device) {
+  Unpacked unpacked = unpack(packed);
+  legal_ = std::move(unpacked.program);
+  blueprint_ = std::move(unpacked.blueprint);
+  for (const WeightUse& use : legal_.weights) static_cast<void>(weights_->value(use.source, use.source_type));
+  inputs_ = source_ports(legal_.inputs);
+  outputs_ = source_ports(legal_.outputs);
+  start();
+}
+
+void AneProgram::start() {
+  make_memory();
   load();
   weights_->attach(*this);
 }
@@ -50,16 +67,11 @@ AneProgram::~AneProgram() {
   weights_->detach(*this);
 }
 
-void AneProgram::make_ports(const Graph& graph) {
-  for (const NodeId id : graph.inputs()) {
-    inputs_.push_back({graph.node(id).name, graph.node(id).type});
-    memory_.push_back({inputs_.back(), {}, {}});
-  }
-  for (const Output& output : graph.outputs()) {
-    outputs_.push_back({output.name, graph.node(output.node).type});
-    const bool state =
-        std::ranges::any_of(inputs_, [&](const Port& input) { return input.name == output.name; });
-    if (!state) memory_.push_back({outputs_.back(), {}, {}});
+void AneProgram::make_memory() {
+  for (const Port& input : inputs_) memory_.push_back({input, {}, {}});
+  for (const Port& output : outputs_) {
+    const bool is_state = std::ranges::find(inputs_, output.name, &Port::name) != inputs_.end();
+    if (!is_state) memory_.push_back({output, {}, {}});
   }
 }
 

@@ -1,7 +1,7 @@
 // A graph on the engine: legalised, compiled or found compiled, its ports converted on the way.
 #pragma once
 
-#include "ane/legal_program.h"
+#include "ane/packed_program.h"
 #include "ane/surface_set.h"
 #include "ane/weight_inputs.h"
 #include "ane/weight_update.h"
@@ -14,6 +14,9 @@ class AneProgram final : public Program {
  public:
   AneProgram(std::shared_ptr<Runtime> runtime, const Graph& graph, std::shared_ptr<AneWeights> weights,
              Update update, std::string_view device);
+  /// Takes the program as it is; `check` of the device has let it pass.
+  AneProgram(std::shared_ptr<Runtime> runtime, const PackedProgram& packed,
+             std::shared_ptr<AneWeights> weights, Update update, std::string_view device);
   ~AneProgram() override;
 
   const std::vector<Port>& inputs() const override { return inputs_; }
@@ -37,7 +40,8 @@ class AneProgram final : public Program {
     Tensor bound;        // what runs use; empty: `own`
   };
 
-  void make_ports(const Graph& graph);
+  void start();
+  void make_memory();
   /// Loads what the host's weights make, with surfaces that nothing else has.
   void load();
   Image image() const;

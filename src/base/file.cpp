@@ -77,12 +77,6 @@ void flush(int descriptor, const fs::path& path) {
   if (retried([&] { return ::fsync(descriptor); }) != 0) fail_with_errno(path, "flush");
 }
 
-// A new name is durable once its directory is.
-void flush_directory(const fs::path& directory) {
-  const Descriptor opened(open_to_read(directory));
-  flush(opened.get(), directory);
-}
-
 // The file that `path` names, links followed.
 fs::path resolved(const fs::path& path) {
   std::error_code error;
@@ -128,6 +122,11 @@ std::uint64_t copy_in_kernel([[maybe_unused]] int from, [[maybe_unused]] int to,
 }
 
 }  // namespace
+
+void flush_directory(const fs::path& directory) {
+  const Descriptor opened(open_to_read(directory));
+  flush(opened.get(), directory);
+}
 
 // The descriptor stays open: it leads to the mapped file whatever its name leads to by now.
 struct MappedFile::Mapping {

@@ -68,6 +68,9 @@ class ReplacedFile {
   bool committed_ = false;
 };
 
+/// Waits until the names in a directory are on the medium.
+void flush_directory(const std::filesystem::path& directory);
+
 /// Replaces the whole content of `path`.
 void replace_file(const std::filesystem::path& path, std::string_view content);
 /// The whole content of `path`.

@@ -1,7 +1,7 @@
 // Graph -> MIL text.
+#include "base/number.h"
 #include "mil/lowered.h"
 #include "mil/names.h"
-#include "mil/number.h"
 #include "mil/syntax.h"
 #include "orion/error.h"
 #include "orion/op.h"

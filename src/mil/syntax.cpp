@@ -1,7 +1,7 @@
 #include "mil/syntax.h"
 
 #include "base/f16.h"
-#include "mil/number.h"
+#include "base/number.h"
 
 #include <algorithm>
 #include <array>

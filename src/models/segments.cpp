@@ -114,6 +114,15 @@ Shape activation_shape(Layout layout, std::int64_t channels, std::int64_t tokens
   return layout == Layout::rows ? Shape{tokens, channels} : Shape{1, channels, 1, tokens};
 }
 
+SegmentKind segment_kind(std::string_view name) {
+  std::string known;
+  for (const SegmentKind kind : segment_kinds) {
+    if (segment_name(kind) == name) return kind;
+    known += str(known.empty() ? "" : ", ", segment_name(kind));
+  }
+  fail("segment '", name, "': one of ", known, " is needed");
+}
+
 Graph segment(const ModelConfig& config, const SegmentShape& shape) {
   if (shape.layer < 0 || shape.layer >= config.layers)
     fail("segment: layer ", shape.layer, " of a model with ", config.layers);
@@ -197,6 +206,14 @@ Graph training_loss(const ModelConfig& config, const EndShape& shape) {
   const Value logits = inlined(graph, head, {{"x", as_rows(x, shape)}});
   graph.output("loss", ops::reshape(ops::reduce_sum(ops::cross_entropy(logits, targets), {0}), {1}));
   return graph;
+}
+
+std::vector<Port> host_weights(const ModelConfig& config, bool with_head) {
+  std::vector<Port> ports = weight_ports(embedding_segment(config, 1));
+  if (!with_head) return ports;
+  for (Port& port : weight_ports(head_segment(config, 1)))
+    if (std::ranges::find(ports, port.name, &Port::name) == ports.end()) ports.push_back(std::move(port));
+  return ports;
 }
 
 Graph cache_step_segment(const ModelConfig& config, const CacheStepShape& shape) {

@@ -54,11 +54,7 @@ Graph forward(const ModelConfig& config, const ForwardShape& shape, DType dtype)
 }
 
 std::vector<Port> model_weights(const ModelConfig& config, DType dtype) {
-  const Graph graph = forward(config, {}, dtype);
-  std::vector<Port> weights;
-  for (const Node& node : graph.nodes())
-    if (node.is("weight")) weights.push_back({node.name, node.type});
-  return weights;
+  return weight_ports(forward(config, {}, dtype));
 }
 
 TensorType cache_type(const ModelConfig& config, std::int64_t batch, std::int64_t rows, DType dtype) {

@@ -136,15 +136,6 @@ std::shared_ptr<Graph> model_graph(const py::dict& config, const std::string& dt
       forward(model_config_of(config), {batch, tokens, cache, head}, dtype_from_name(dtype)));
 }
 
-SegmentKind segment_kind(const std::string& name) {
-  std::string known;
-  for (const SegmentKind kind : segment_kinds) {
-    if (segment_name(kind) == name) return kind;
-    known += str(known.empty() ? "" : ", ", segment_name(kind));
-  }
-  fail("segment '", name, "': one of ", known, " is needed");
-}
-
 std::shared_ptr<Graph> segment_graph(const py::dict& config, const std::string& kind, std::int64_t layer,
                                      std::int64_t tokens, std::int64_t first, std::int64_t count) {
   return std::make_shared<Graph>(segment(

@@ -39,11 +39,11 @@ std::vector<SegmentShape> head_parts(const ModelConfig& config, const ProgramLim
   return parts;
 }
 
-EngineHead::EngineHead(const ModelConfig& config, Device& engine,
-                       const std::shared_ptr<DeviceWeights>& weights)
+EngineHead::EngineHead(const ModelConfig& config, const ProgramLimits& limits,
+                       const std::function<std::unique_ptr<Program>(const SegmentShape&)>& program)
     : x_({DType::fp16, {1, config.width, 1, decode_columns}}) {
-  for (const SegmentShape& part : head_parts(config, engine.limits())) {
-    parts_.push_back({part.first, engine.compile(segment(config, part), weights)});
+  for (const SegmentShape& part : head_parts(config, limits)) {
+    parts_.push_back({part.first, program(part)});
     parts_.back().program->bind("x", x_);
   }
 }

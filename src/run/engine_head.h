@@ -11,7 +11,9 @@ std::vector<SegmentShape> head_parts(const ModelConfig& config, const ProgramLim
 
 class EngineHead {
  public:
-  EngineHead(const ModelConfig& config, Device& engine, const std::shared_ptr<DeviceWeights>& weights);
+  /// `program` compiles one part.
+  EngineHead(const ModelConfig& config, const ProgramLimits& limits,
+             const std::function<std::unique_ptr<Program>(const SegmentShape&)>& program);
 
   /// rows fp16 (B, C) -> logits fp32 (B, V)
   void predict(const Tensor& rows, const Tensor& logits);

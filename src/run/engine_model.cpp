@@ -12,34 +12,6 @@ namespace {
 
 using Ids = std::vector<std::int32_t>;
 
-std::set<std::string> weight_names(const Graph& graph) {
-  std::set<std::string> names;
-  for (const Node& node : graph.nodes())
-    if (node.is("weight")) names.insert(node.name);
-  return names;
-}
-
-std::set<std::string> engine_weight_names(const ModelConfig& config, bool with_head) {
-  std::set<std::string> names;
-  if (with_head) names = weight_names(segment(config, {.kind = SegmentKind::head}));
-  for (std::int64_t layer = 0; layer < config.layers; ++layer)
-    for (const SegmentKind kind : {SegmentKind::attention, SegmentKind::feed_forward})
-      names.merge(weight_names(segment(config, {kind, layer, decode_columns})));
-  return names;
-}
-
-std::set<std::string> host_weight_names(const ModelConfig& config, bool with_head) {
-  std::set<std::string> names = weight_names(embedding_segment(config, 1));
-  if (with_head) names.merge(weight_names(head_segment(config, 1)));
-  return names;
-}
-
-// The smallest that holds the tokens, or else the largest.
-std::int64_t bucket_for(std::int64_t tokens) {
-  const auto found = std::ranges::lower_bound(prefill_buckets(), tokens);
-  return found == prefill_buckets().end() ? prefill_buckets().back() : *found;
-}
-
 // Columns without a token repeat the last one: numbers like any other, which no token sees.
 Ids filled(std::span<const std::int32_t> values, std::int64_t columns) {
   Ids result(values.begin(), values.end());
@@ -86,58 +58,35 @@ constexpr std::string_view planes_of_x[] = {"x", "hidden"};
 
 }  // namespace
 
-EngineUse engine_use(std::string_view name) {
-  if (name == "engine") return EngineUse::prefill_and_decode;
-  if (name == "engine-prefill") return EngineUse::prefill;
-  if (name == "engine-and-head") return EngineUse::prefill_decode_and_head;
-  fail("engine use '", name, "': engine, engine-prefill or engine-and-head is needed");
-}
+// -- programs -------------------------------------------------------------------------------------
 
-// -- weights and programs -------------------------------------------------------------------------
-
-EngineModel::EngineModel(ModelConfig config, const WeightSource& weights, Device& engine, Device& host,
-                         EngineUse use)
+EngineModel::EngineModel(ModelConfig config, Device& engine, Device& host, EngineUse use, EngineParts parts)
     : config_(std::move(config)),
       engine_(engine),
       host_(host),
       use_(use),
       where_(engine.name()),
+      parts_(std::move(parts)),
       rotary_(config_) {
   const std::int64_t needed = programs_of_set() + head_programs();
   if (const std::int64_t most = engine.limits().loaded; needed > most)
     throw DeviceError(str(engine.name(), ": a model of ", config_.layers, " layers takes ", needed,
                           " programs at once, the engine holds ", most, "; device cpu runs it"));
-  if (use == EngineUse::prefill) {
-    where_ += str(" for prompts, ", host.name());
-    host_model_ = std::make_unique<LanguageModel>(config_, weights, DType::fp16, host);
-  }
-  load(weights);
+  if (parts_.buckets.empty()) fail("engine model: no programs that read prompts");
+  if (parts_.host_model) where_ += str(" for prompts, ", host.name());
+  for (const Port& weight : model_weights(config_, DType::fp16)) parameters_ += weight.type.shape.size();
 }
 
-void EngineModel::load(const WeightSource& weights) {
-  const bool engine_has_head = use_ == EngineUse::prefill_decode_and_head;
-  const std::set<std::string> on_engine = engine_weight_names(config_, engine_has_head);
-  const std::set<std::string> on_host = host_weight_names(config_, !engine_has_head);
-  TensorMap engine_used;
-  TensorMap host_used;
-  for (const Port& wanted : model_weights(config_, DType::fp16)) {
-    parameters_ += wanted.type.shape.size();
-    const bool shared = host_model_ != nullptr && !on_engine.contains(wanted.name);
-    if (shared) continue;
-    const Tensor value = load_weight(weights, wanted);
-    if (on_engine.contains(wanted.name)) engine_used.emplace(wanted.name, value);
-    if (on_host.contains(wanted.name)) host_used.emplace(wanted.name, value);
-  }
-  engine_weights_ = engine_.load(engine_used);
-  host_weights_ = host_model_ != nullptr ? host_model_->weights() : host_.load(host_used);
-}
+EngineModel::EngineModel(ModelConfig config, const WeightSource& weights, Device& engine, Device& host,
+                         EngineUse use)
+    : EngineModel(config, engine, host, use, engine_parts(config, weights, engine, host, use)) {}
 
 double EngineModel::compile_seconds() const {
-  return compile_seconds_ + (host_model_ != nullptr ? host_model_->compile_seconds() : 0.0);
+  return compile_seconds_ + (parts_.host_model != nullptr ? parts_.host_model->compile_seconds() : 0.0);
 }
 
 std::int64_t EngineModel::compiles() const {
-  return compiles_ + (host_model_ != nullptr ? host_model_->compiles() : 0);
+  return compiles_ + (parts_.host_model != nullptr ? parts_.host_model->compiles() : 0);
 }
 
 std::vector<std::string> EngineModel::notes() const {
@@ -155,11 +104,22 @@ void EngineModel::note_host(const SegmentSet* start) {
   note(str("of prompts, what goes beyond ", most, " tokens is read on ", host_.name()));
 }
 
-std::unique_ptr<Program> EngineModel::timed_compile(Device& device, const Graph& graph,
-                                                    const std::shared_ptr<DeviceWeights>& weights) {
+AdaptedProgram EngineModel::on_engine(const SegmentShape& shape) {
+  return adapted([&](const LoraShape& capacity, std::vector<PackedLora>& ports) {
+    return parts_.program(shape, capacity, ports);
+  });
+}
+
+std::unique_ptr<Program> EngineModel::on_host(const Graph& graph,
+                                              const std::shared_ptr<DeviceWeights>& weights) {
   const Stopwatch watch(compile_seconds_);
-  ++compiles_;
-  return device.compile(graph, weights);
+  return host_.compile(graph, weights);
+}
+
+// The smallest that holds the tokens, or else the largest.
+std::int64_t EngineModel::bucket_for(std::int64_t tokens) const {
+  const auto found = std::ranges::lower_bound(parts_.buckets, tokens);
+  return found == parts_.buckets.end() ? parts_.buckets.back() : *found;
 }
 
 EngineModel::SetKey EngineModel::set_key(std::int64_t columns, bool decodes) const {
@@ -195,7 +155,7 @@ SegmentSet* EngineModel::starting_set(std::int64_t tokens) {
 
 void EngineModel::note_bucket(std::int64_t wanted, const SegmentSet* used) {
   const std::string rest =
-      host_model_ != nullptr ? str("on ", host_.name()) : str(decode_columns, " at a time");
+      parts_.host_model != nullptr ? str("on ", host_.name()) : str(decode_columns, " at a time");
   const std::string how = used == nullptr           ? rest
                           : used->columns >= wanted ? str("in ", used->columns, " columns")
                                                     : str("in ", used->columns, " columns and then ", rest);
@@ -228,7 +188,7 @@ std::unique_ptr<SegmentSet> EngineModel::compiled(std::int64_t columns, bool dec
   set->decodes = decodes;
   const auto add = [&](std::vector<AdaptedProgram>& programs, SegmentKind kind, std::int64_t layer,
                        std::size_t from) {
-    programs.push_back(adapted(engine_, segment(config_, {kind, layer, columns}), engine_weights_));
+    programs.push_back(on_engine({.kind = kind, .layer = layer, .tokens = columns}));
     connect(programs.back(), set->planes, planes_of_x[from], planes_of_x[1 - from]);
   };
   for (std::int64_t layer = 0; layer < config_.layers; ++layer) {
@@ -236,18 +196,19 @@ std::unique_ptr<SegmentSet> EngineModel::compiled(std::int64_t columns, bool dec
     add(set->before, decodes ? SegmentKind::projection : SegmentKind::attention, layer, from);
     add(set->after, decodes ? SegmentKind::output : SegmentKind::feed_forward, layer, decodes ? from : 1);
   }
-  set->embedding = timed_compile(host_, embedding_segment(config_, columns), host_weights_);
+  set->embedding = on_host(embedding_segment(config_, columns), parts_.host_weights);
   set->embedding->bind("x", set->planes.at("x"));
   give(*set, adapter_);
   return set;
 }
 
-AdaptedProgram EngineModel::adapted(Device& device, const Graph& graph,
-                                    const std::shared_ptr<DeviceWeights>& weights) {
+AdaptedProgram EngineModel::adapted(const MakeAdapted& make) {
   AdaptedProgram result{.program = nullptr, .ports = {}, .capacity = adapter_->capacity};
-  const bool has_room = !result.capacity.targets.empty();
-  result.program = timed_compile(
-      device, has_room ? with_packed_lora(graph, result.capacity, result.ports) : graph, weights);
+  {
+    const Stopwatch watch(compile_seconds_);
+    ++compiles_;
+    result.program = make(result.capacity, result.ports);
+  }
   for (const PackedLora& packed : result.ports) {
     result.memory.emplace_back(TensorType{DType::fp16, {packed.rank, packed.width}});
     result.program->bind(packed.port, result.memory.back());
@@ -257,23 +218,24 @@ AdaptedProgram EngineModel::adapted(Device& device, const Graph& graph,
 
 Program& EngineModel::cache_step(const CacheStepShape& shape) {
   std::unique_ptr<Program>& program = cache_steps_[shape];
-  if (!program) program = timed_compile(host_, cache_step_segment(config_, shape), host_.load({}));
+  if (!program) program = on_host(cache_step_segment(config_, shape), host_.load({}));
   return *program;
 }
 
 AdaptedProgram& EngineModel::head(std::int64_t batch) {
   AdaptedProgram& head = heads_[batch];
   if (!head.program || head.capacity != adapter_->capacity)
-    head = adapted(host_, head_segment(config_, batch), host_weights_);
+    head = adapted([&](const LoraShape& capacity, std::vector<PackedLora>& ports) {
+      return host_.compile(with_room(head_segment(config_, batch), capacity, ports), parts_.host_weights);
+    });
   give(head, adapter_);
   return head;
 }
 
 EngineHead& EngineModel::engine_head() {
-  if (!engine_head_) {
-    const Stopwatch watch(compile_seconds_);
-    engine_head_ = std::make_unique<EngineHead>(config_, engine_, engine_weights_);
-  }
+  if (!engine_head_)
+    engine_head_ = std::make_unique<EngineHead>(config_, engine_.limits(),
+                                                [this](const SegmentShape& part) { return on_engine(part); });
   return *engine_head_;
 }
 
@@ -379,9 +341,9 @@ Tensor EngineModel::logits(std::span<const std::int32_t> ids) {
   adapter_ = adapters().inputs();
   const SegmentSet* start = starting_set(tokens);
   const bool in_pieces = start == nullptr || start->columns < tokens;
-  if (host_model_ != nullptr && in_pieces) {
+  if (parts_.host_model != nullptr && in_pieces) {
     note_host(start);
-    return host_model_->logits(ids, adapter_);
+    return parts_.host_model->logits(ids, adapter_);
   }
   std::vector<Tensor> caches;
   if (in_pieces)
@@ -406,7 +368,7 @@ void EngineModel::extend(const CacheStep& step) {
 void EngineModel::extend_part(const CacheStep& step) {
   adapter_ = step.adapters.front();
   const Shape& ids = step.ids.shape();
-  if (host_model_ != nullptr)
+  if (parts_.host_model != nullptr)
     extend_with_host(step);
   else if (ids[0] == 1 && ids[1] > 1)
     extend_one(step);
@@ -417,7 +379,7 @@ void EngineModel::extend_part(const CacheStep& step) {
 // The start of a text in a bucket, as far as it fits, all else on the host.
 void EngineModel::extend_with_host(const CacheStep& step) {
   const bool starts = step.ids.shape()[0] == 1 && step.positions.as<std::int32_t>()[0] == 0;
-  if (!starts) return host_model_->extend(step);
+  if (!starts) return parts_.host_model->extend(step);
   const auto ids = step.ids.as<std::int32_t>();
   SegmentSet* set = starting_set(static_cast<std::int64_t>(ids.size()));
   const std::size_t count = set == nullptr ? 0 : std::min(ids.size(), static_cast<std::size_t>(set->columns));
@@ -428,11 +390,12 @@ void EngineModel::extend_with_host(const CacheStep& step) {
   note_host(set);
   const auto rest = ids.subspan(count);
   const Ids first = {static_cast<std::int32_t>(count)};
-  host_model_->extend({.ids = Tensor::from_ints(rest).reshaped({1, static_cast<std::int64_t>(rest.size())}),
-                       .positions = Tensor::from_ints(first),
-                       .caches = step.caches,
-                       .logits = step.logits,
-                       .adapters = step.adapters});
+  parts_.host_model->extend(
+      {.ids = Tensor::from_ints(rest).reshaped({1, static_cast<std::int64_t>(rest.size())}),
+       .positions = Tensor::from_ints(first),
+       .caches = step.caches,
+       .logits = step.logits,
+       .adapters = step.adapters});
 }
 
 void EngineModel::extend_one(const CacheStep& step) {

@@ -22,6 +22,25 @@ struct AdaptedProgram {
   LoraShape capacity = {};
 };
 
+/// The graph with room for adapters of that capacity; as it is if there are no targets.
+Graph with_room(const Graph& graph, const LoraShape& capacity, std::vector<PackedLora>& ports);
+
+/// What an engine model is made of.
+struct EngineParts {
+  std::vector<std::int64_t> buckets;  // columns of the segments that read prompts, ascending
+  /// Compiles, or opens, one segment on the engine, with room for adapters.
+  std::function<std::unique_ptr<Program>(const SegmentShape& shape, const LoraShape& capacity,
+                                         std::vector<PackedLora>& ports)>
+      program;
+  std::shared_ptr<DeviceWeights> host_weights;
+  std::unique_ptr<LanguageModel> host_model;  // decodes, if the engine does not
+};
+
+/// From a checkpoint: takes every weight once. With `prefill`, `host` runs the whole model for all but the
+/// prompt.
+EngineParts engine_parts(const ModelConfig& config, const WeightSource& weights, Device& engine, Device& host,
+                         EngineUse use);
+
 /// The segments of every layer for one number of columns and one capacity for adapters, with the memory
 /// between them.
 struct SegmentSet {
@@ -40,7 +59,8 @@ struct SegmentSet {
 /// are read in one that exists, what goes beyond it as above, and a note says so.
 class EngineModel final : public TextModel {
  public:
-  /// Takes every weight once. With `prefill`, `host` runs the whole model for all but the prompt.
+  EngineModel(ModelConfig config, Device& engine, Device& host, EngineUse use, EngineParts parts);
+  /// From a checkpoint.
   EngineModel(ModelConfig config, const WeightSource& weights, Device& engine, Device& host, EngineUse use);
 
   const ModelConfig& config() const override { return config_; }
@@ -60,8 +80,9 @@ class EngineModel final : public TextModel {
 
   // Columns, whether they decode, and the capacity for adapters.
   using SetKey = std::tuple<std::int64_t, bool, std::int64_t, std::vector<std::string>>;
+  using MakeAdapted =
+      std::function<std::unique_ptr<Program>(const LoraShape& capacity, std::vector<PackedLora>& ports)>;
 
-  void load(const WeightSource& weights);
   SetKey set_key(std::int64_t columns, bool decodes) const;
   std::int64_t programs_of_set() const { return 2 * config_.layers; }
   bool is_affordable(std::int64_t columns, bool decodes) const;
@@ -71,10 +92,11 @@ class EngineModel final : public TextModel {
   void note(std::string sentence);
   SegmentSet& segments(std::int64_t columns, bool decodes);
   std::unique_ptr<SegmentSet> compiled(std::int64_t columns, bool decodes);
-  std::unique_ptr<Program> timed_compile(Device& device, const Graph& graph,
-                                         const std::shared_ptr<DeviceWeights>& weights);
+  std::int64_t bucket_for(std::int64_t tokens) const;
+  AdaptedProgram on_engine(const SegmentShape& shape);
+  std::unique_ptr<Program> on_host(const Graph& graph, const std::shared_ptr<DeviceWeights>& weights);
   Program& cache_step(const CacheStepShape& shape);
-  AdaptedProgram adapted(Device& device, const Graph& graph, const std::shared_ptr<DeviceWeights>& weights);
+  AdaptedProgram adapted(const MakeAdapted& make);
   AdaptedProgram& head(std::int64_t batch);
   EngineHead& engine_head();
   std::int64_t head_programs() const;
@@ -95,11 +117,9 @@ class EngineModel final : public TextModel {
   Device& host_;
   EngineUse use_;
   std::string where_;
+  EngineParts parts_;
   std::int64_t parameters_ = 0;
   RotaryTable rotary_;
-  std::shared_ptr<DeviceWeights> engine_weights_;
-  std::shared_ptr<DeviceWeights> host_weights_;
-  std::unique_ptr<LanguageModel> host_model_;    // decodes, if the engine does not
   std::list<std::unique_ptr<SegmentSet>> sets_;  // most recently used first
   std::set<SetKey> paid_;                        // of sets ever compiled
   std::unique_ptr<EngineHead> engine_head_;      // if asked for, from its first use on

@@ -20,22 +20,12 @@ constexpr std::size_t metadata_bytes = 64;
 
 // -- text ----------------------------------------------------------------------------------------------
 
-std::map<std::string, BlobPlace, std::less<>> blobs_of(const mil::Function& function) {
-  std::map<std::string, BlobPlace, std::less<>> blobs;
-  for (const mil::Statement& statement : function.body) {
-    if (!statement.value || !std::holds_alternative<mil::BlobReference>(statement.value->value)) continue;
-    const auto& blob = std::get<mil::BlobReference>(statement.value->value);
-    const std::string name = statement.label.value_or(std::string(statement.results.front().name));
-    blobs[name] = {blob.path, blob.offset};
+std::map<NodeId, mil::BlobPlace> blobs_by_node(const mil::Function& function, const Graph& graph) {
+  std::map<NodeId, mil::BlobPlace> blobs;
+  for (mil::BlobPlace& place : mil::blob_places(function)) {
+    const NodeId id = graph.find(place.name).value();
+    blobs.emplace(id, std::move(place));
   }
-  return blobs;
-}
-
-std::map<NodeId, BlobPlace> blobs_by_node(const mil::Function& function, const Graph& graph) {
-  const auto by_name = blobs_of(function);
-  std::map<NodeId, BlobPlace> blobs;
-  for (NodeId id = 0; id < graph.size(); ++id)
-    if (graph.node(id).is("weight")) blobs.emplace(id, by_name.find(graph.node(id).name)->second);
   return blobs;
 }
 
@@ -104,7 +94,7 @@ Tensor read_blob(std::span<const std::byte> file, std::uint64_t offset, const Te
   return value;
 }
 
-fs::path file_of(const fs::path& directory, const BlobPlace& blob) {
+fs::path file_of(const fs::path& directory, const mil::BlobPlace& blob) {
   const bool has_prefix = blob.path.starts_with(model_path);
   return has_prefix ? directory / blob.path.substr(model_path.size()) : fs::path(blob.path);
 }
@@ -150,7 +140,7 @@ std::vector<Tensor> read_constants(const Code& code, const fs::path& directory) 
     Tensor& constant = constants[static_cast<std::size_t>(id)];
     if (node.is("const")) constant = held(code, id, node.value);
     if (!node.is("weight")) continue;
-    const BlobPlace& blob = code.blobs.at(id);
+    const mil::BlobPlace& blob = code.blobs.at(id);
     auto file = files.find(blob.path);
     if (file == files.end()) file = files.emplace(blob.path, MappedFile(file_of(directory, blob))).first;
     constant = held(code, id, read_blob(file->second.bytes(), blob.offset, node.type));

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "ane/engine.h"
+#include "mil/blob_places.h"
 #include "orion/ane.h"
 #include "sim/arithmetic.h"
 
@@ -11,11 +12,6 @@
 
 namespace orion::sim {
 
-struct BlobPlace {
-  std::string path;  // "@model_path/weights/weight.bin"
-  std::uint64_t offset = 0;
-};
-
 struct Code {
   ane::Layout layout;
   std::vector<TensorType> input_types;   // in symbol order
@@ -23,7 +19,7 @@ struct Code {
   std::vector<ane::Violation> violations;
   Arithmetic arithmetic;
   Graph graph;  // empty if the program cannot come to a result, as its violations say
-  std::map<NodeId, BlobPlace> blobs;
+  std::map<NodeId, mil::BlobPlace> blobs;
 };
 
 /// Error, with line and column, if the text is not MIL, or uses what the simulator does not have while no

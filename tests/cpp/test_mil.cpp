@@ -1,4 +1,4 @@
-#include "mil/number.h"
+#include "base/number.h"
 #include "orion/error.h"
 #include "orion/mil.h"
 #include "orion/ops.h"
@@ -163,26 +163,26 @@ TEST_CASE("mil: floats are exact in hexadecimal") {
   for (const double value :
        {0.0, -0.0, 1.0, -1.5, 0.1, 65504.0, 0x1p-24, 0x1.fffffep+127, 0x1p-149, 0x1p-1074,
         std::numeric_limits<double>::max(), std::numeric_limits<double>::infinity()}) {
-    const std::string text = mil::hex_float(value);
-    REQUIRE(mil::read_float(text).has_value());
-    CHECK(std::bit_cast<std::uint64_t>(*mil::read_float(text)) == std::bit_cast<std::uint64_t>(value));
+    const std::string text = hex_float(value);
+    REQUIRE(read_float(text).has_value());
+    CHECK(std::bit_cast<std::uint64_t>(*read_float(text)) == std::bit_cast<std::uint64_t>(value));
   }
   std::mt19937_64 random(1);
   for (int i = 0; i < 10000; ++i) {
     const auto value = std::bit_cast<double>(random());
-    if (!std::isnan(value)) CHECK(*mil::read_float(mil::hex_float(value)) == value);
+    if (!std::isnan(value)) CHECK(*read_float(hex_float(value)) == value);
   }
-  CHECK(mil::hex_float(0.15625) == "0x1.4p-3");
-  CHECK(std::isnan(*mil::read_float("nan")));
-  CHECK(*mil::read_float("-1.25e-2") == -0.0125);
-  CHECK(*mil::read_float("0X.8P1") == 1.0);
-  CHECK(*mil::read_float("0x1000000000000000000000001p-96") == 1.0);
-  CHECK(*mil::read_float("0x1.00000000000008p+0") == 1.0);  // a tie goes to even
-  CHECK(*mil::read_float("0x1.00000000000018p+0") == 0x1.0000000000002p+0);
-  CHECK(*mil::read_float("0x1.00000000000008000000000001p+0") == 0x1.0000000000001p+0);  // just above one
+  CHECK(hex_float(0.15625) == "0x1.4p-3");
+  CHECK(std::isnan(*read_float("nan")));
+  CHECK(*read_float("-1.25e-2") == -0.0125);
+  CHECK(*read_float("0X.8P1") == 1.0);
+  CHECK(*read_float("0x1000000000000000000000001p-96") == 1.0);
+  CHECK(*read_float("0x1.00000000000008p+0") == 1.0);  // a tie goes to even
+  CHECK(*read_float("0x1.00000000000018p+0") == 0x1.0000000000002p+0);
+  CHECK(*read_float("0x1.00000000000008000000000001p+0") == 0x1.0000000000001p+0);  // just above one
   for (const std::string_view bad : {"", "-", "1e", "0x", "0xp1", "0x1p", "0x1p+-3", "0x1p9999999999",
                                      "1e999", "0x1p5000", "1.2.3", "infinity", "1f", "--1"})
-    CHECK_MESSAGE(!mil::read_float(bad), bad);
+    CHECK_MESSAGE(!read_float(bad), bad);
 }
 
 TEST_CASE("mil: what other tools write") {

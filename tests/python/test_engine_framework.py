@@ -12,6 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import orion_ane as orion
 import pytest
 
 FRAMEWORK = os.environ.get("ORION_SIMULATED_FRAMEWORK", "")
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.skipif(
 GENERATE = """
 import json, sys
 import orion_ane as orion
-m = orion.load("stories260K", device="ane", decode=sys.argv[1])
+m = orion.load(sys.argv[2], device="ane", decode=sys.argv[1])
 print(json.dumps({"ids": m.generate_ids([1], max_tokens=48), "device": m.device}))
 """
 
@@ -76,9 +77,16 @@ def run(script: str, profile: str, cache: Path, *arguments: str) -> dict[str, ob
 @pytest.mark.parametrize("decode", ["engine", "cpu"])
 def test_greedy_text_is_the_cpus(profile: str, decode: str, tmp_path: Path) -> None:
     expected = json.loads(GOLDEN.read_text("utf-8"))["ids"][:48]
-    answer = run(GENERATE, profile, tmp_path, decode)
+    answer = run(GENERATE, profile, tmp_path, decode, "stories260K")
     assert answer["ids"] == expected
     assert str(answer["device"]).startswith("ane")
+
+
+def test_greedy_text_of_a_package_is_the_cpus(tmp_path: Path) -> None:
+    orion.compile_model("stories260K", tmp_path / "stories", buckets=[32])
+    expected = json.loads(GOLDEN.read_text("utf-8"))["ids"][:48]
+    answer = run(GENERATE, "macos26", tmp_path / "cache", "engine", str(tmp_path / "stories"))
+    assert answer == {"ids": expected, "device": "ane"}
 
 
 @pytest.mark.parametrize("profile", PROFILES)

@@ -1,4 +1,4 @@
-// Numbers in MIL text, whatever the locale.
+// Numbers in text, whatever the locale.
 #pragma once
 
 #include <cstdint>
@@ -6,7 +6,11 @@
 #include <string>
 #include <string_view>
 
-namespace orion::mil {
+namespace orion {
+
+bool is_digit(char c);
+/// 0 to 15; -1 if it is no hexadecimal digit.
+int hex_value(char c);
 
 /// As C's %a would: 0x1.8p-3, exact; inf, -inf, nan.
 std::string hex_float(double value);
@@ -18,4 +22,4 @@ std::optional<double> read_float(std::string_view text);
 /// Decimal. None if `text` is no integer or does not fit.
 std::optional<std::int64_t> read_integer(std::string_view text);
 
-}  // namespace orion::mil
+}  // namespace orion

@@ -1,4 +1,4 @@
-#include "mil/number.h"
+#include "base/number.h"
 
 #include <bit>
 #include <charconv>
@@ -7,23 +7,12 @@
 #include <locale>
 #include <sstream>
 
-namespace orion::mil {
+namespace orion {
 namespace {
 
 constexpr int fraction_bits = 52;
 constexpr int exponent_bias = 1023;
 constexpr std::string_view hex_digits = "0123456789abcdef";
-
-bool is_digit(char c) {
-  return c >= '0' && c <= '9';
-}
-
-int hex_value(char c) {
-  if (is_digit(c)) return c - '0';
-  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
-  return -1;
-}
 
 // Takes the sign off; -1 or 1.
 double take_sign(std::string_view& text) {
@@ -121,6 +110,17 @@ std::string hex_fraction(std::uint64_t fraction) {
 
 }  // namespace
 
+bool is_digit(char c) {
+  return c >= '0' && c <= '9';
+}
+
+int hex_value(char c) {
+  if (is_digit(c)) return c - '0';
+  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
+  return -1;
+}
+
 std::string hex_float(double value) {
   if (std::isnan(value)) return "nan";
   const std::string sign = std::signbit(value) ? "-" : "";
@@ -151,4 +151,4 @@ std::optional<std::int64_t> read_integer(std::string_view text) {
   return value;
 }
 
-}  // namespace orion::mil
+}  // namespace orion
