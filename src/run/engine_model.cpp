@@ -234,8 +234,12 @@ AdaptedProgram& EngineModel::head(std::int64_t batch) {
 
 EngineHead& EngineModel::engine_head() {
   if (!engine_head_)
-    engine_head_ = std::make_unique<EngineHead>(config_, engine_.limits(),
-                                                [this](const SegmentShape& part) { return on_engine(part); });
+    engine_head_ = std::make_unique<EngineHead>(config_, engine_.limits(), [this](const SegmentShape& part) {
+      const Stopwatch watch(compile_seconds_);
+      ++compiles_;
+      std::vector<PackedLora> no_ports;
+      return parts_.program(part, {.rank = 0}, no_ports);
+    });
   return *engine_head_;
 }
 
