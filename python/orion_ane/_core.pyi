@@ -12,6 +12,8 @@ import pathlib
 import typing
 
 __all__: list[str] = [
+    "Adapter",
+    "AdapterSet",
     "Choice",
     "Dataset",
     "DeviceError",
@@ -21,6 +23,7 @@ __all__: list[str] = [
     "Generation",
     "Graph",
     "LanguageModel",
+    "LoraShape",
     "Package",
     "Program",
     "Sampler",
@@ -45,12 +48,14 @@ __all__: list[str] = [
     "emit_mil",
     "engine_info",
     "engine_usage",
+    "initial_lora",
     "is_package",
     "learning_rate",
     "legal_program",
     "legalize",
     "limit_families",
     "limits",
+    "lora_modules",
     "lower_to_mil",
     "measured_profile",
     "model_context",
@@ -67,6 +72,7 @@ __all__: list[str] = [
     "run_probe",
     "segment_graph",
     "simulator_counters",
+    "simulator_freeze_weights",
     "simulator_restart",
     "split",
     "thread_count",
@@ -272,6 +278,65 @@ class WeightFile:
         The elements of a chunk of a type narrower than a byte, one per byte.
         """
 
+class LoraShape:
+    """
+    Which modules get an adapter, and how large it is.
+    """
+    def __init__(
+        self,
+        *,
+        rank: typing.SupportsInt | typing.SupportsIndex,
+        scale: typing.SupportsFloat | typing.SupportsIndex,
+        targets: collections.abc.Sequence[str],
+    ) -> None: ...
+    @property
+    def rank(self) -> int: ...
+    @property
+    def scale(self) -> float: ...
+    @property
+    def targets(self) -> list[str]: ...
+
+class Adapter:
+    """
+    A and B of every module that an adapter reaches.
+    """
+    def __init__(self, config: dict, shape: LoraShape, arrays: dict) -> None: ...
+    def merged(self, module: str, weight: numpy.ndarray) -> numpy.ndarray:
+        """
+        fp32: the module's weight + scale B A, in the layout that the weight has.
+        """
+    @property
+    def shape(self) -> LoraShape: ...
+
+class AdapterSet:
+    """
+    The adapters that are resident beside a model.
+    """
+    def activate(
+        self, name: str | None, scale: typing.SupportsFloat | typing.SupportsIndex = 1.0
+    ) -> None:
+        """
+        What the next tokens are computed with; None: no adapter.
+        """
+    def add(self, name: str, shape: LoraShape, arrays: dict) -> None: ...
+    def remove(self, name: str) -> None: ...
+    def reserve(self, capacity: LoraShape) -> None:
+        """
+        Has programs compiled for adapters to come: their targets, and a rank that holds them.
+        """
+    @property
+    def active(self) -> tuple[str | None, float]:
+        """
+        (name or None, scale).
+        """
+    @property
+    def capacity(self) -> LoraShape:
+        """
+        What programs are compiled for.
+        """
+    @property
+    def names(self) -> list[str]: ...
+
 class TextModel:
     """
     A model that can continue texts.
@@ -281,9 +346,16 @@ class TextModel:
         fp32 (T, V): row t is what follows ids[:t + 1].
         """
     @property
+    def adapters(self) -> AdapterSet: ...
+    @property
     def compile_seconds(self) -> float:
         """
         Spent so far; programs are compiled when a shape is first asked for.
+        """
+    @property
+    def compiles(self) -> int:
+        """
+        Programs compiled so far.
         """
     @property
     def context(self) -> int: ...
@@ -397,6 +469,9 @@ class Generation:
         sampler: SamplerOptions,
         max_tokens: typing.SupportsInt | typing.SupportsIndex,
         stop_tokens: collections.abc.Sequence[typing.SupportsInt | typing.SupportsIndex],
+        adapters: collections.abc.Sequence[
+            tuple[str | None, typing.SupportsFloat | typing.SupportsIndex]
+        ] = [],
     ) -> None: ...
     def finish(self, sequence: typing.SupportsInt | typing.SupportsIndex) -> str:
         """
@@ -605,6 +680,7 @@ class TrainOptions:
         dynamic_loss_scale: bool = True,
         growth_interval: typing.SupportsInt | typing.SupportsIndex = 200,
         check_every: typing.SupportsInt | typing.SupportsIndex = 100,
+        lora: LoraShape | None = None,
     ) -> None: ...
     @property
     def batch(self) -> int: ...
@@ -800,6 +876,13 @@ def engine_usage(device: str) -> dict:
     Compiles, loads and cache hits of this process.
     """
 
+def initial_lora(
+    config: dict, shape: LoraShape, seed: typing.SupportsInt | typing.SupportsIndex = 0
+) -> dict:
+    """
+    Values to begin training with: A uniform in +-1 / sqrt(in), B zeros.
+    """
+
 def is_package(directory: os.PathLike | str | bytes) -> bool:
     """
     Whether the directory has a manifest.
@@ -836,6 +919,11 @@ def limit_families() -> list:
 def limits() -> list:
     """
     Every limit of the engine that is known, as dicts.
+    """
+
+def lora_modules(config: dict, shape: LoraShape) -> dict:
+    """
+    {module: (in, out)} of every module that is a target.
     """
 
 def lower_to_mil(graph: Graph) -> Graph:
@@ -934,6 +1022,11 @@ def segment_graph(
 def simulator_counters(profile: str) -> dict:
     """
     What is alive in a simulated engine.
+    """
+
+def simulator_freeze_weights(profile: str, frozen: bool = True) -> None:
+    """
+    A fault to test for: from now on a simulated engine loads what it knows with the weights it has.
     """
 
 def simulator_restart(profile: str) -> None:

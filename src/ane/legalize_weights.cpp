@@ -163,7 +163,8 @@ bool same_form(const WeightUse& a, const WeightUse& b) {
 }
 
 Tensor legal_weight(const WeightUse& use, const Tensor& source) {
-  if (use.steps.empty() && source.type() == use.type) return source;
+  const bool as_given = use.steps.empty() && use.rows == WeightUse::Rows::as_given;
+  if (as_given && source.type() == use.type) return source;
   if (!is_float(source.dtype()) || source.shape() != use.source_type.shape)
     fail("weight '", use.source, "' is ", source.type(), ", a float of ", use.source_type.shape,
          " is needed");
