@@ -48,9 +48,9 @@ struct Stages {
 };
 
 /// What the outputs need runs forward, and what else the d_<input> need, backward. A stage reads the values
-/// of earlier ones as they are and computes none of them again, but for reshapes and views of inputs and weights,
-/// since they cost next to nothing, and what `repeat` names of the forward stage: time for the memory of its
-/// results.
+/// of earlier ones as they are and computes none of them again, but for reshapes and views of inputs and
+/// weights, since they cost next to nothing, and what `repeat` names of the forward stage: time for the
+/// memory of its results.
 Stages in_stages(const Differentiated& whole, const std::function<bool(const Node&)>& repeat = {});
 
 /// Every weight, or those that `wanted` takes, as an input: its port and its name, in order of use.

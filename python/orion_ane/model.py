@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, cast, overload
@@ -27,6 +27,7 @@ from orion_ane._core import (
     Package,
     TextModel,
 )
+from orion_ane.checkpoint import Checkpoint
 from orion_ane.completion import Completion, CompletionText, Piece, Stats
 from orion_ane.placement import Placement, place, place_model
 from orion_ane.tokenizer import Tokenizer
@@ -80,7 +81,7 @@ class Model:
     def __init__(
         self,
         core: TextModel,
-        source: checkpoint.Checkpoint | Package,
+        source: Checkpoint | Package,
         dtype: str,
         placement: Placement,
         load_seconds: float,
@@ -93,7 +94,7 @@ class Model:
         self.fell_back = placement.fell_back
         """Whether the engine was preferred but is not there."""
         self._source = source
-        config = source.config if isinstance(source, checkpoint.Checkpoint) else _config_of(source)
+        config = source.config if isinstance(source, Checkpoint) else _config_of(source)
         self.config: dict[str, Any] = dict(config)
         """The content of the model's config.json."""
         self.dtype = dtype
@@ -117,7 +118,7 @@ class Model:
         return tokenizer.load(self._source.path)
 
     @property
-    def checkpoint(self) -> checkpoint.Checkpoint:
+    def checkpoint(self) -> Checkpoint:
         """The model as it was read; Error for a package, which has programs instead."""
         if isinstance(self._source, Package):
             raise Error(f"{self._source.directory}: a package has no checkpoint; give its model")
@@ -167,7 +168,7 @@ class Model:
         return self._core.context
 
     @classmethod
-    def on_cpu(cls, found: checkpoint.Checkpoint, words: Tokenizer | None) -> Model:
+    def on_cpu(cls, found: Checkpoint, words: Tokenizer | None) -> Model:
         """A checkpoint in fp32 on the CPU; without `words` its tokenizer is the one beside it."""
         start = time.perf_counter()
         placement = place("cpu", None)
@@ -177,7 +178,7 @@ class Model:
             model.tokenizer = words
         return model
 
-    def replace(self, found: checkpoint.Checkpoint) -> None:
+    def replace(self, found: Checkpoint) -> None:
         """Goes on as another model of the same shapes, on the same device, without adapters."""
         self._core = _core_model(found, self._placement, self.dtype)
         self._notes_logged = 0
@@ -501,7 +502,7 @@ def _config_of(package: Package) -> dict[str, Any]:
     return config
 
 
-def _core_model(found: checkpoint.Checkpoint, placement: Placement, dtype: str) -> TextModel:
+def _core_model(found: Checkpoint, placement: Placement, dtype: str) -> TextModel:
     if not placement.on_engine:
         return LanguageModel(found.config, found.weights, dtype, placement.device)
     return EngineModel(found.config, found.weights, placement.device, placement.use)

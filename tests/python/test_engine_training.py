@@ -44,7 +44,8 @@ def gradients(device: str) -> dict[str, NDArray[np.float32]]:
     t = _core.Trainer(found.config, found.weights, device, options)
     ids = text_ids()[: 2 * SEQUENCE + 1]
     t.accumulate(ids[:-1].reshape(2, -1).copy(), ids[1:].reshape(2, -1).copy())
-    return {name: np.array(g) / t.state.loss_scale for name, g in t.gradients.items()}
+    scale = np.float32(t.state.loss_scale)
+    return {name: np.asarray(g / scale, np.float32) for name, g in t.gradients.items()}
 
 
 @pytest.mark.parametrize("profile", [profile["name"] for profile in _core.profiles()])
