@@ -124,7 +124,8 @@ TEST_CASE("each tensor is stored once, whatever programs read it") {
   const auto weight_bytes = [&](std::string_view name, std::vector<std::int64_t> buckets) {
     write(directory / name, llama, {.buckets = std::move(buckets)});
     std::uint64_t bytes = 0;
-    for (const PackageFile& file : Package(directory / name).files())
+    const Package package(directory / name);
+    for (const PackageFile& file : package.files())
       if (file.path.starts_with("weights/layer") && file.path.ends_with(".bin")) bytes += file.bytes;
     return bytes;
   };
