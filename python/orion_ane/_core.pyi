@@ -1031,7 +1031,7 @@ def simulator_freeze_weights(profile: str, frozen: bool = True) -> None:
 
 def simulator_restart(profile: str) -> None:
     """
-    Forgets a simulated engine's compile budget and compiled models.
+    Forgets a simulated engine's compile budget, its compiled models, and those that nobody uses.
     """
 
 def split(

@@ -126,6 +126,12 @@ void Runtime::clear() {
   cache_.remove_if([](const Cached& entry) { return entry.loaded.use_count() == 1; });
 }
 
+void Runtime::restart() {
+  clear();
+  const std::lock_guard lock(mutex_);
+  usage_ = {};
+}
+
 std::unique_ptr<Model> Runtime::make_model(const Image& image) {
   const WeightFileData file{std::string(weight_path), image.weights};
   std::unique_ptr<Model> model;

@@ -82,6 +82,8 @@ class Runtime {
 
   /// Drops programs that only the cache holds.
   void clear();
+  /// As a new process would begin: nothing cached, no compile spent.
+  void restart();
 
  private:
   struct Cached {

@@ -1,4 +1,6 @@
 // The devices of this build, and how their names are read.
+#include "device/table.h"
+
 #include "ane/device.h"
 #include "cpu/device.h"
 #include "orion/ane.h"
@@ -79,6 +81,16 @@ struct Entry {
 // "auto" takes the first.
 constexpr Entry devices[] = {{"cpu", nullptr}, {"ane", open_real}, {"sim", open_simulated}};
 
+struct OpenDevices {
+  std::mutex mutex;
+  std::map<std::string, std::unique_ptr<Device>, std::less<>> by_name;
+};
+
+OpenDevices& opened() {
+  static OpenDevices devices_here;
+  return devices_here;
+}
+
 }  // namespace
 
 Device& find_device(std::string_view full) {
@@ -94,12 +106,20 @@ Device& find_device(std::string_view full) {
     refuse_rest(full, name);
     return cpu::cpu_device();
   }
-  static std::mutex mutex;
-  static std::map<std::string, std::unique_ptr<Device>, std::less<>> open;
-  const std::lock_guard lock(mutex);
-  auto found = open.find(full);
-  if (found == open.end()) found = open.emplace(full, entry->open(full, name)).first;
+  OpenDevices& devices_here = opened();
+  const std::lock_guard lock(devices_here.mutex);
+  auto found = devices_here.by_name.find(full);
+  if (found == devices_here.by_name.end())
+    found = devices_here.by_name.emplace(full, entry->open(full, name)).first;
   return *found->second;
+}
+
+std::vector<Device*> open_devices() {
+  OpenDevices& devices_here = opened();
+  const std::lock_guard lock(devices_here.mutex);
+  std::vector<Device*> all;
+  for (const auto& [name, device] : devices_here.by_name) all.push_back(device.get());
+  return all;
 }
 
 std::vector<std::string> device_names() {

@@ -1,10 +1,20 @@
 """Fixtures for tests in more than one file."""
 
+import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from orion_ane import _core
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _fresh_simulators() -> None:
+    """What tests in other files compiled and loaded counts against nobody's limits."""
+    gc.collect()
+    for profile in _core.profiles():
+        _core.simulator_restart(profile["name"])
 
 
 @pytest.fixture(scope="session")
