@@ -108,7 +108,7 @@ def test_a_hundred_updates_leave_nothing_behind(update: str) -> None:
     graph, weights = layers(2)
     program = orion.compile(graph, weights, device=device)
     x = x_values()
-    program.update(weights)
+    program.update({"layer.1.weight": values((CHANNELS, CHANNELS, 1, 1), 100)})
     settled = _core.simulator_counters(profile)
     for i in range(100):
         program.update({"layer.1.weight": values((CHANNELS, CHANNELS, 1, 1), i)})

@@ -75,7 +75,8 @@ REFUSED = [case for case in CASES if case not in LEGAL]
 # Their operands or results are no floats, or the engine has nothing like them.
 HOST_ALONE = {
     *("equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "select"),
-    *("gather", "scatter", "slice_update", "cache_update", "cross_entropy"),
+    *("gather", "scatter", "slice_update", "cache_update"),
+    *("cross_entropy", "cross_entropy_gradient"),
 }
 
 
