@@ -98,8 +98,9 @@ struct Trainer::Impl {
 
   std::vector<Parameter> parameters;
   std::map<std::string, std::size_t, std::less<>> by_name;
-  TensorMap frozen;  // weights beside which adapters are trained
-  TensorMap halves;  // adapters as the device takes them
+  TensorMap frozen;                         // weights beside which adapters are trained
+  TensorMap halves;                         // adapters as the device takes them
+  std::vector<std::string> held_by_device;  // weights of the layers, where they have to be brought over
   std::shared_ptr<DeviceWeights> device_weights;
   std::optional<StageCompiler> on_device, on_host;
 
@@ -158,6 +159,7 @@ struct Trainer::Impl {
     if (options.lora) load_adapters(weights);
     on_host.emplace(host);
     if (in_place) return void(on_device.emplace(device));
+    list_device_weights();
     device_weights = device.load(layer_weights());
     on_device.emplace(device, device_weights, options.lora ? trained() : WeightTest());
     copy_adapters();
@@ -199,15 +201,17 @@ struct Trainer::Impl {
   }
   Graph layer_graph(const SegmentShape& shape) const { return with_adapters(training_layer(config, shape)); }
 
+  void list_device_weights() {
+    for (std::int64_t layer = 0; layer < config.layers; ++layer)
+      for (const SegmentKind kind : {SegmentKind::attention, SegmentKind::feed_forward})
+        for (const Port& weight : weight_ports(training_layer(config, shape_of(kind, layer))))
+          held_by_device.push_back(weight.name);
+  }
+
   // What the device holds itself.
   TensorMap layer_weights() const {
     TensorMap result;
-    for (std::int64_t layer = 0; layer < config.layers; ++layer)
-      for (const SegmentKind kind : {SegmentKind::attention, SegmentKind::feed_forward}) {
-        const Graph graph = training_layer(config, shape_of(kind, layer));
-        for (const Node& node : graph.nodes())
-          if (node.is("weight")) result.emplace(node.name, half_value_of(node.name));
-      }
+    for (const std::string& name : held_by_device) result.emplace(name, half_value_of(name));
     return result;
   }
 
