@@ -1,7 +1,8 @@
 """A training run that is killed again and again: killed_run.py OUT KILLS [SEED].
 
 Each child goes on from the newest checkpoint and saves every step. It is killed at a random moment
-of its next steps: while it computes, writes, or renames.
+of its next steps: while it computes, writes, or renames. A child that is through before its kill
+comes waits for it.
 """
 
 import os
@@ -22,8 +23,8 @@ def main(out: Path, kills: int, seed: int) -> None:
     steps = STEPS_PER_KILL * kills + 1
     for _ in range(kills):
         begun = last_step(out)
-        child = start(out, steps)
-        wanted = begun + chance.randrange(STEPS_PER_KILL)
+        child = start(out, steps, then_wait=True)
+        wanted = min(steps, begun + chance.randrange(STEPS_PER_KILL))
         while last_step(out) < wanted:
             time.sleep(0.001)
         time.sleep(chance.random() * 0.03)
@@ -36,7 +37,7 @@ def last_step(out: Path) -> int:
     return max(checkpoints.steps(out), default=0)
 
 
-def start(out: Path, steps: int) -> int:
+def start(out: Path, steps: int, then_wait: bool = False) -> int:
     """A child that trains; this process itself starts no threads before."""
     child = os.fork()
     if child:
@@ -46,6 +47,8 @@ def start(out: Path, steps: int) -> int:
         trainer = run(out, steps=steps, save_every=1, keep_last=2)
         trainer.resume()
         trainer.train()
+        if then_wait:
+            signal.pause()
         code = 0
     finally:
         sys.stderr.flush()
