@@ -19,7 +19,8 @@ void restore_source_types(const Graph& original, LegalProgram& program) {
 LegalProgram legalize_program(const Graph& graph, const Profile& profile) {
   check_port_types(graph, profile);
   // Composites first, in the original's precision: their small numbers are rounded once.
-  Graph current = to_half(expand_for_engine(drop_broadcasts(optimize(graph))));
+  Graph current = expand_for_engine(drop_broadcasts(optimize(graph)));
+  current = to_half(scale_probabilities(current, profile));
   // Transposes that products bring along cancel before ops are counted and replaced.
   current = optimize(products_as_convolutions(optimize(current)));
   std::vector<SplitOutput> splits;

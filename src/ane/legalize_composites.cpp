@@ -122,7 +122,37 @@ Value expand_attention(const RewriteCall& call) {
   return plain.op->expand({call.graph, plain, in});
 }
 
+// -- small probabilities -------------------------------------------------------------------------
+
+// Attention over many keys: products of probabilities and values stay above what is dropped down to 2^-20,
+// and sums in range while values are below 1023.
+constexpr double probability_scale = 64.0;
+
+bool is_probabilities(Value x) {
+  while (x.node().is("reshape")) x = x.graph->value(x.node().inputs[0]);
+  return x.node().is("softmax");
+}
+
 }  // namespace
+
+//   %3 (1, 4, 32, 32) = softmax(x=%2)
+//   %4 (1, 4, 32, 64) = matmul(x=%3, y=%1)
+// becomes
+//   %3 (1, 4, 32, 32) = softmax(x=%2)
+//   %4 (1, 4, 32, 32) = mul(x=%3, y=64)
+//   %5 (1, 4, 32, 64) = matmul(x=%4, y=%1)
+//   %6 (1, 4, 32, 64) = mul(x=%5, y=1/64)
+Graph scale_probabilities(const Graph& graph, const Profile& profile) {
+  if (!profile.has("denormals-flushed")) return graph;
+  return rewrite(graph, [](const RewriteCall& call) -> Value {
+    const bool weighs =
+        call.node.is("matmul") && !call.node.flag("transpose_x") && is_probabilities(call.in[0]);
+    if (!weighs) return {};
+    const Value sums = ops::matmul(scaled(call.in[0], probability_scale), call.in[1], false,
+                                   call.node.flag("transpose_y"));
+    return scaled(sums, 1.0 / probability_scale);
+  });
+}
 
 Graph expand_for_engine(const Graph& graph) {
   bool expanded = true;

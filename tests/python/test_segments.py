@@ -108,6 +108,20 @@ def test_twelve_layers_of_gpt2_choose_the_tokens_of_fp32(
         assert (got.argmax(-1) == wanted.argmax(-1)).all(), hardware
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_attention_over_many_keys_keeps_small_products(engine: str) -> None:
+    """Each probability is 2^-10: times a value of 0.05 it is below the least normal fp16."""
+    g = orion.Graph()
+    q = g.input("q", (1, 2, 32, 16), "fp16")
+    kv = [g.input(name, (1, 2, 1024, 16), "fp16") for name in "kv"]
+    g.output("y", orion.ops.scaled_dot_product_attention(q, *kv))
+    values = np.full((1, 2, 1024, 16), 0.05, np.float16)
+    got = orion.compile(g, device=engine)(
+        q=np.zeros((1, 2, 32, 16), np.float16), k=values, v=values
+    )
+    np.testing.assert_allclose(got["y"].astype(np.float32), 0.05, rtol=4e-3)
+
+
 def test_what_cannot_run_is_refused_by_name() -> None:
     with pytest.raises(orion.Error, match=r"use 'all': engine, engine-prefill or engine-and-head"):
         _core.EngineModel(GPT2, random_weights(GPT2), "cpu", "all")
