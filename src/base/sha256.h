@@ -1,6 +1,8 @@
 // SHA-256 (FIPS 180-4), for identities of content.
 #pragma once
 
+#include "base/sha256_blocks.h"
+
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -23,11 +25,9 @@ class Sha256 {
   std::string hex();
 
  private:
-  void block(const std::byte* bytes);
-
-  std::array<std::uint32_t, 8> state_ = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
-                                         0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
-  std::array<std::byte, 64> pending_{};
+  Sha256State state_ = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
+                        0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
+  std::array<std::byte, sha256_block_bytes> pending_{};
   std::size_t pending_size_ = 0;
   std::uint64_t length_ = 0;  // bytes
 };

@@ -1,6 +1,8 @@
-// Half precision, tensors, shapes and the thread pool.
+// Half precision, tensors, shapes, hashes and the thread pool.
 #include "base/f16.h"
 #include "base/narrow.h"
+#include "base/sha256.h"
+#include "base/split_mix.h"
 #include "base/threads.h"
 #include "orion/error.h"
 #include "orion/tensor.h"
@@ -10,6 +12,7 @@
 #include <atomic>
 #include <cmath>
 #include <limits>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -115,4 +118,29 @@ TEST_CASE("splits from several threads take turns, a split inside a split runs i
   work();
   other.join();
   CHECK(sum == 2 * 200 * 4);
+}
+
+TEST_CASE("sha-256") {
+  CHECK(sha256_hex("") == "E3B0C44298FC1C149AFBF4C8996FB92427AE41E4649B934CA495991B7852B855");
+  CHECK(sha256_hex("abc") == "BA7816BF8F01CFEA414140DE5DAE2223B00361A396177A9CB410FF61F20015AD");
+  const std::string million(1'000'000, 'a');
+  const std::string expected = "CDC76E5C9914FB9281A1C7E284D73E67F1809A48A497200E046D39CCC7112CD0";
+  CHECK(sha256_hex(million) == expected);
+  Sha256 in_parts;
+  for (std::size_t at = 0, part = 1; at < million.size(); at += part, part = part % 130 + 1)
+    in_parts.update(std::string_view(million).substr(at, part));
+  CHECK(in_parts.hex() == expected);
+}
+
+TEST_CASE("sha-256: this machine's instructions give what plain code gives") {
+  std::vector<std::byte> bytes(7 * sha256_block_bytes + 1);
+  std::uint64_t random = 5;
+  for (std::byte& byte : bytes) byte = static_cast<std::byte>(split_mix(random));
+  for (std::size_t blocks = 0; blocks <= 7; ++blocks) {
+    Sha256State fast{1, 2, 3, 4, 5, 6, 7, 0xffffffff};
+    Sha256State plain = fast;
+    sha256_blocks()(fast, bytes.data() + 1, blocks);
+    sha256_blocks_portable(plain, bytes.data() + 1, blocks);
+    CHECK(fast == plain);
+  }
 }

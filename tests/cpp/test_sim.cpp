@@ -103,18 +103,6 @@ bool all_zero(const sim::Counters& c) {
 
 }  // namespace
 
-TEST_CASE("sha-256") {
-  CHECK(sha256_hex("") == "E3B0C44298FC1C149AFBF4C8996FB92427AE41E4649B934CA495991B7852B855");
-  CHECK(sha256_hex("abc") == "BA7816BF8F01CFEA414140DE5DAE2223B00361A396177A9CB410FF61F20015AD");
-  const std::string million(1'000'000, 'a');
-  const std::string expected = "CDC76E5C9914FB9281A1C7E284D73E67F1809A48A497200E046D39CCC7112CD0";
-  CHECK(sha256_hex(million) == expected);
-  Sha256 in_parts;
-  for (std::size_t at = 0, part = 1; at < million.size(); at += part, part = part % 130 + 1)
-    in_parts.update(std::string_view(million).substr(at, part));
-  CHECK(in_parts.hex() == expected);
-}
-
 TEST_CASE("sim: a program from text to result, and nothing left behind") {
   const std::string name = "sim-whole";
   {
