@@ -1,6 +1,7 @@
 // Ops that fold axes of a tensor into one number, and softmax.
 #include "ops/families.h"
 #include "ops/rules.h"
+#include "ops/softmax_line.h"
 #include "orion/ops.h"
 
 #include <algorithm>
@@ -95,19 +96,6 @@ void max_kernel(const KernelCall& call) {
   }
   const auto larger = [](float max, float x) { return std::isnan(max) || max > x ? max : x; };
   store<float>(call, fold<float>(call, -std::numeric_limits<float>::infinity(), larger));
-}
-
-// One line of `count` elements, `stride` apart.
-void softmax_line(const float* x, float* y, std::int64_t count, std::int64_t stride) {
-  float max = x[0];
-  for (std::int64_t i = 1; i < count; ++i) max = std::max(max, x[i * stride]);
-  double sum = 0.0;
-  for (std::int64_t i = 0; i < count; ++i) {
-    y[i * stride] = std::exp(x[i * stride] - max);
-    sum += static_cast<double>(y[i * stride]);
-  }
-  for (std::int64_t i = 0; i < count; ++i)
-    y[i * stride] = static_cast<float>(static_cast<double>(y[i * stride]) / sum);
 }
 
 // Calls body(first element, count, stride) for every line along the axis.

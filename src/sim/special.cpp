@@ -1,6 +1,7 @@
 #include "sim/special.h"
 
 #include "ops/rules.h"
+#include "ops/softmax_line.h"
 #include "sim/products.h"
 
 #include <algorithm>
@@ -41,18 +42,6 @@ bool is_long_softmax(const EngineCall& call) {
          call.node.type.shape[static_cast<int>(call.node.integer("axis"))] > softmax_tile;
 }
 
-void softmax_of(const float* x, float* y, std::int64_t count, std::int64_t stride) {
-  float largest = x[0];
-  for (std::int64_t i = 1; i < count; ++i) largest = std::max(largest, x[i * stride]);
-  double sum = 0.0;
-  for (std::int64_t i = 0; i < count; ++i) {
-    y[i * stride] = std::exp(x[i * stride] - largest);
-    sum += static_cast<double>(y[i * stride]);
-  }
-  for (std::int64_t i = 0; i < count; ++i)
-    y[i * stride] = static_cast<float>(static_cast<double>(y[i * stride]) / sum);
-}
-
 void tiled_softmax(const EngineCall& call, const Tensor& result) {
   const auto axis = static_cast<int>(call.node.integer("axis"));
   const Shape& shape = result.shape();
@@ -62,8 +51,8 @@ void tiled_softmax(const EngineCall& call, const Tensor& result) {
   for (std::int64_t block = 0; block < shape.size(); block += shape[axis] * stride)
     for (std::int64_t line = block; line < block + stride; ++line)
       for (std::int64_t first = 0; first < shape[axis]; first += softmax_tile)
-        softmax_of(x + line + first * stride, y + line + first * stride,
-                   std::min(softmax_tile, shape[axis] - first), stride);
+        softmax_line(x + line + first * stride, y + line + first * stride,
+                     std::min(softmax_tile, shape[axis] - first), stride);
 }
 
 // -- operands that the engine sees otherwise -----------------------------------------------------------

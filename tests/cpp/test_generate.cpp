@@ -1,5 +1,5 @@
 // A tiny random model: its cache against its own full text, batches, and every end of a text.
-#include "orion/error.h"
+#include "error_message.h"
 #include "orion/generate.h"
 
 #include <doctest/doctest.h>
@@ -9,6 +9,7 @@
 #include <string>
 
 using namespace orion;
+using namespace orion::test;
 
 namespace {
 
@@ -48,15 +49,6 @@ std::vector<Ids> complete(const std::shared_ptr<LanguageModel>& model, const std
     for (const GeneratedToken& token : generation.step())
       if (!token.is_stop_token) ids[token.sequence].push_back(token.choice.id);
   return ids;
-}
-
-std::string message_of(const std::function<void()>& body) {
-  try {
-    body();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
 }
 
 }  // namespace

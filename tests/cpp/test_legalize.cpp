@@ -1,6 +1,6 @@
 // Legal forms of small graphs: no limit crossed, the same numbers within fp16, and a way back for the host.
 #include "ane/legal_program.h"
-#include "orion/error.h"
+#include "error_message.h"
 #include "orion/mil.h"
 #include "orion/ops.h"
 #include "random_data.h"
@@ -60,12 +60,7 @@ void check_legal(const Build& build, double scale = 1.0, double tolerance = 4e-3
 }
 
 std::string message_of(const Build& build, std::string_view profile = "strict") {
-  try {
-    legalize_program(built(build), find_profile(profile));
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
+  return test::message_of([&] { legalize_program(built(build), find_profile(profile)); });
 }
 
 Value plane(Graph& g, std::int64_t channels = 24, std::int64_t columns = 32, std::string_view name = "x") {

@@ -4,6 +4,7 @@
 #include "ane/packed_program.h"
 #include "base/file.h"
 #include "base/sha256.h"
+#include "error_message.h"
 #include "model_samples.h"
 #include "orion/generate.h"
 #include "orion/mil.h"
@@ -46,15 +47,6 @@ Ids tokens(const std::shared_ptr<TextModel>& model, std::size_t prompt) {
   while (!generation.done())
     for (const GeneratedToken& token : generation.step()) given.push_back(token.choice.id);
   return given;
-}
-
-std::string message_of(const std::function<void()>& act) {
-  try {
-    act();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
 }
 
 void replace_in(const fs::path& file, std::string_view from, std::string_view to) {

@@ -1,17 +1,17 @@
 // Random numbers and the choice of tokens.
-#include "orion/error.h"
+#include "error_message.h"
 #include "orion/sampler.h"
 
 #include <doctest/doctest.h>
 
 #include <cmath>
-#include <functional>
 #include <limits>
 #include <map>
 #include <set>
 #include <string>
 
 using namespace orion;
+using namespace orion::test;
 
 namespace {
 
@@ -24,15 +24,6 @@ std::set<std::int32_t> drawn(SamplerOptions options, int draws = 2000) {
   std::set<std::int32_t> ids;
   for (int i = 0; i < draws; ++i) ids.insert(sampler.choose(logits).id);
   return ids;
-}
-
-std::string message_of(const std::function<void()>& body) {
-  try {
-    body();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
 }
 
 }  // namespace
