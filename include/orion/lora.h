@@ -42,7 +42,9 @@ void check_rank(const LoraShape& shape);
 std::vector<LoraModule> linear_modules(const Graph& graph);
 /// The graph with adapters beside the products of the targets' weights ("<module>.weight"), as weights named
 /// `LoraModule::a()` and `b()`; `modules` says which. A graph without such a product is returned as it is.
-Graph with_lora(const Graph& graph, const LoraShape& shape, std::vector<LoraModule>& modules);
+/// With `masked` the A of modules[i] reads x times an input mask_<i> of x's type: dropout in training.
+Graph with_lora(const Graph& graph, const LoraShape& shape, std::vector<LoraModule>& modules,
+                bool masked = false);
 
 /// An input that holds A (r, in) and B turned (r, out) of several modules side by side: devices that copy
 /// their inputs want few.

@@ -26,6 +26,17 @@ struct LossScale {
   std::int64_t growth_interval = 200;
 };
 
+/// Dropout of what the A of each adapter reads, in training and not in evaluation: PEFT's lora_dropout. Each
+/// module has masks of its own, which follow from the seed and the place in the run.
+struct Dropout {
+  double probability = 0.0;  // of a 0, from 0 to below 1; what is left grows by 1 / (1 - probability)
+  std::uint64_t seed = 0;
+  /// This process among those that train together: process p has windows p B .. p B + B - 1 of each
+  /// micro-batch.
+  std::int64_t process = 0;
+  std::int64_t processes = 1;
+};
+
 struct TrainOptions {
   std::int64_t batch = 1;       // B
   std::int64_t sequence = 256;  // S
@@ -38,6 +49,7 @@ struct TrainOptions {
   /// Trains adapters beside weights that stay as they are. They are inputs of the device's programs, so that
   /// no weight has ever to be brought to the device.
   std::optional<LoraShape> lora = std::nullopt;
+  Dropout dropout = {};  // of adapters
 };
 
 /// Where time went, in seconds.

@@ -681,6 +681,10 @@ class TrainOptions:
         growth_interval: typing.SupportsInt | typing.SupportsIndex = 200,
         check_every: typing.SupportsInt | typing.SupportsIndex = 100,
         lora: LoraShape | None = None,
+        dropout: typing.SupportsFloat | typing.SupportsIndex = 0.0,
+        dropout_seed: typing.SupportsInt | typing.SupportsIndex = 0,
+        process: typing.SupportsInt | typing.SupportsIndex = 0,
+        processes: typing.SupportsInt | typing.SupportsIndex = 1,
     ) -> None: ...
     @property
     def batch(self) -> int: ...

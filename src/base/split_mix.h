@@ -12,6 +12,11 @@ constexpr std::uint64_t mixed(std::uint64_t z) {
   return z ^ (z >> 31);
 }
 
+/// Number n = 0, 1, ... of the sequence that `state` is at.
+constexpr std::uint64_t split_mix_at(std::uint64_t state, std::uint64_t n) {
+  return mixed(state + (n + 1) * 0x9e3779b97f4a7c15u);
+}
+
 /// The next number of the sequence that `state` is at.
 constexpr std::uint64_t split_mix(std::uint64_t& state) {
   state += 0x9e3779b97f4a7c15u;

@@ -69,8 +69,9 @@ struct Factors {
   Value a;
   Value b;
   bool b_is_turned = false;
+  Value mask = {};  // of x's type, if there is one
 };
-using FactorsOf = std::function<Factors(Graph& graph, DType dtype, const LoraModule& module)>;
+using FactorsOf = std::function<Factors(Graph& graph, const TensorType& x, const LoraModule& module)>;
 
 // x (..., N, in) -> (..., N, out)
 Value beside_rows(Value x, const Factors& f) {
@@ -90,8 +91,8 @@ Value adapted(const RewriteCall& call, double scale, const LoraModule& module, c
   std::vector<NodeId> inputs;
   for (const Value& value : call.in) inputs.push_back(value.id);
   const Value y = call.graph.copy(call.node, std::move(inputs));
-  const Factors factors = factors_of(call.graph, y.dtype(), module);
-  const Value x = call.in[0];
+  const Factors factors = factors_of(call.graph, call.in[0].type(), module);
+  const Value x = factors.mask ? ops::mul(call.in[0], factors.mask) : call.in[0];
   const Value beside = call.node.is("conv") ? beside_columns(x, factors) : beside_rows(x, factors);
   return ops::add(y, scale == 1.0 ? beside : ops::mul(beside, call.graph.scalar(y.dtype(), scale)));
 }
@@ -144,12 +145,15 @@ std::vector<LoraModule> linear_modules(const Graph& graph) {
 //   %4 (16, 64) = matmul(x=%3, y=%B)
 //   %5 (16, 64) = mul(x=%4, y=scale)
 //   %6 (16, 64) = add(x=%2, y=%5)
-Graph with_lora(const Graph& graph, const LoraShape& shape, std::vector<LoraModule>& modules) {
-  return with_factors(graph, shape, [&](Graph& made, DType dtype, const LoraModule& module) -> Factors {
-    modules.push_back(module);
-    return {made.weight(module.a(), {dtype, {shape.rank, module.in}}),
-            made.weight(module.b(), {dtype, {module.out, shape.rank}})};
-  });
+Graph with_lora(const Graph& graph, const LoraShape& shape, std::vector<LoraModule>& modules, bool masked) {
+  return with_factors(graph, shape,
+                      [&](Graph& made, const TensorType& x, const LoraModule& module) -> Factors {
+                        Factors factors = {made.weight(module.a(), {x.dtype, {shape.rank, module.in}}),
+                                           made.weight(module.b(), {x.dtype, {module.out, shape.rank}})};
+                        if (masked) factors.mask = made.input(str("mask_", modules.size()), x);
+                        modules.push_back(module);
+                        return factors;
+                      });
 }
 
 //   %2 (16, 64) = matmul(x=%0, y=%w)
@@ -177,9 +181,10 @@ Graph with_packed_lora(const Graph& graph, const LoraShape& shape, std::vector<P
       }
     fail("lora: '", name, "' has no place in the inputs");
   };
-  return with_factors(graph, shape, [&](Graph& made, DType dtype, const LoraModule& module) -> Factors {
-    return {part_of(made, dtype, module.a()), part_of(made, dtype, module.b()), true};
-  });
+  return with_factors(graph, shape,
+                      [&](Graph& made, const TensorType& x, const LoraModule& module) -> Factors {
+                        return {part_of(made, x.dtype, module.a()), part_of(made, x.dtype, module.b()), true};
+                      });
 }
 
 }  // namespace orion

@@ -21,14 +21,16 @@ std::unique_ptr<Trainer> make_trainer(const py::dict& config, const py::object& 
 TrainOptions make_options(std::int64_t batch, std::int64_t sequence, double beta1, double beta2,
                           double epsilon, double weight_decay, double clip, double loss_scale,
                           bool dynamic_loss_scale, std::int64_t growth_interval, std::int64_t check_every,
-                          std::optional<LoraShape> lora) {
+                          std::optional<LoraShape> lora, double dropout, std::uint64_t dropout_seed,
+                          std::int64_t process, std::int64_t processes) {
   return {.batch = batch,
           .sequence = sequence,
           .adamw = {beta1, beta2, epsilon, weight_decay},
           .clip = clip,
           .loss_scale = {loss_scale, dynamic_loss_scale, growth_interval},
           .check_every = check_every,
-          .lora = std::move(lora)};
+          .lora = std::move(lora),
+          .dropout = {dropout, dropout_seed, process, processes}};
 }
 
 Tensor batch_of(const Trainer& trainer, const py::object& ids, std::string_view what) {
@@ -70,7 +72,9 @@ void bind_options(py::module_& m) {
            py::arg("loss_scale") = usual.loss_scale.scale,
            py::arg("dynamic_loss_scale") = usual.loss_scale.dynamic,
            py::arg("growth_interval") = usual.loss_scale.growth_interval,
-           py::arg("check_every") = usual.check_every, py::arg("lora") = py::none())
+           py::arg("check_every") = usual.check_every, py::arg("lora") = py::none(),
+           py::arg("dropout") = usual.dropout.probability, py::arg("dropout_seed") = usual.dropout.seed,
+           py::arg("process") = usual.dropout.process, py::arg("processes") = usual.dropout.processes)
       .def_readonly("batch", &TrainOptions::batch)
       .def_readonly("sequence", &TrainOptions::sequence);
   py::class_<TrainState>(m, "TrainState", "What a resumed run needs besides the parameters.")

@@ -1,0 +1,296 @@
+#include "run/trainer_parts.h"
+
+#include "orion/error.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace orion {
+namespace {
+
+void check_dropout(const TrainOptions& options) {
+  const Dropout& dropout = options.dropout;
+  if (!(dropout.probability >= 0.0 && dropout.probability < 1.0))
+    fail("train: a dropout of ", dropout.probability, ", from 0 to below 1 is needed");
+  if (dropout.probability > 0.0 && !options.lora) fail("train: dropout is for adapters, and none is trained");
+  if (dropout.process < 0 || dropout.process >= dropout.processes)
+    fail("train: process ", dropout.process, " of ", dropout.processes);
+}
+
+void check_options(const ModelConfig& config, const TrainOptions& options) {
+  if (options.batch < 1) fail("train: a batch of ", options.batch, ", at least 1 is needed");
+  if (options.sequence < 1 || options.sequence > config.context)
+    fail("train: a sequence of ", options.sequence, " tokens, from 1 to the model's context of ",
+         config.context, " is needed");
+  const AdamW& adamw = options.adamw;
+  for (const double beta : {adamw.beta1, adamw.beta2})
+    if (!(beta >= 0.0 && beta < 1.0)) fail("train: a beta of ", beta, ", from 0 to below 1 is needed");
+  if (!(adamw.epsilon > 0.0)) fail("train: an epsilon of ", adamw.epsilon, ", a positive number is needed");
+  if (!(adamw.weight_decay >= 0.0)) fail("train: a weight decay of ", adamw.weight_decay, " is negative");
+  if (!(options.clip >= 0.0)) fail("train: gradients cannot be clipped to ", options.clip);
+  if (!(options.loss_scale.scale >= 0.0) || options.loss_scale.growth_interval < 1)
+    fail("train: a loss scale of ", options.loss_scale.scale, " that grows every ",
+         options.loss_scale.growth_interval, " steps; positive numbers are needed");
+  check_dropout(options);
+}
+
+std::vector<std::int32_t> positions_of(const TrainOptions& options) {
+  std::vector<std::int32_t> positions;
+  for (std::int64_t b = 0; b < options.batch; ++b)
+    for (std::int64_t s = 0; s < options.sequence; ++s) positions.push_back(static_cast<std::int32_t>(s));
+  return positions;
+}
+
+// On the CPU these take next to no time, and their results are a third of what a layer keeps.
+bool cheap(const Node& node) {
+  return node.is("silu") || node.is("gelu") || node.is("mul") || node.is("rms_norm") || node.is("layer_norm");
+}
+
+Tensor mask_memory(const std::vector<Mask>& masks, const Port& port) {
+  const auto found = std::ranges::find(masks, port.name, &Mask::port);
+  return found == masks.end() ? Tensor() : found->value;
+}
+
+}  // namespace
+
+TrainerParts::TrainerParts(ModelConfig wanted_config, const WeightSource& weights, Device& layers,
+                           Device& rest, TrainOptions wanted)
+    : config(std::move(wanted_config)),
+      options(std::move(wanted)),
+      device(layers),
+      host(rest),
+      in_place(layers.shares_host_memory()),
+      layout(in_place ? Layout::rows : Layout::columns),
+      dtype(in_place ? DType::fp32 : DType::fp16) {
+  check_options(config, options);
+  if (!host.shares_host_memory()) fail("train: the host device is ", host.name(), ", cpu is needed");
+  load(weights);
+  make_segments();
+  make_ends();
+  make_planes();
+}
+
+// -- weights --------------------------------------------------------------------------------------
+
+void TrainerParts::load(const WeightSource& weights) {
+  for (const Port& wanted : model_weights(config, DType::fp32)) {
+    const Tensor value = load_weight(weights, wanted);
+    if (options.lora)
+      frozen.emplace(wanted.name, value);
+    else
+      add_parameter(wanted.name, value);
+  }
+  if (options.lora) load_adapters(weights);
+  on_host.emplace(host);
+  if (in_place) return void(on_device.emplace(device));
+  list_device_weights();
+  device_weights = device.load(layer_weights());
+  on_device.emplace(device, device_weights, options.lora ? trained() : WeightTest());
+  copy_adapters();
+}
+
+void TrainerParts::add_parameter(const std::string& name, const Tensor& value) {
+  by_name[name] = parameters.size();
+  parameters.push_back({name, value.clone(), Tensor(value.type()), Tensor(value.type()), Tensor(value.type()),
+                        value.shape().rank() > 1});
+}
+
+void TrainerParts::load_adapters(const WeightSource& weights) {
+  for (const LoraModule& module : lora_modules(config, *options.lora))
+    for (const Port& port : {Port{module.a(), {DType::fp32, {options.lora->rank, module.in}}},
+                             Port{module.b(), {DType::fp32, {module.out, options.lora->rank}}}})
+      add_parameter(port.name, load_weight(weights, port));
+}
+
+WeightTest TrainerParts::trained() const {
+  return [this](std::string_view weight) { return by_name.contains(weight); };
+}
+
+// Adapters are inputs of the device's programs, in its own width.
+void TrainerParts::copy_adapters() {
+  if (in_place || !options.lora) return;
+  for (const Parameter& parameter : parameters)
+    halves[parameter.name] = convert(parameter.value, DType::fp16);
+}
+
+void TrainerParts::bring_over() {
+  if (in_place) return;
+  if (options.lora)
+    copy_adapters();
+  else
+    device_weights->update(layer_weights());
+}
+
+void TrainerParts::list_device_weights() {
+  for (std::int64_t layer = 0; layer < config.layers; ++layer)
+    for (const SegmentKind kind : {SegmentKind::attention, SegmentKind::feed_forward})
+      for (const Port& weight : weight_ports(training_layer(config, shape_of(kind, layer))))
+        held_by_device.push_back(weight.name);
+}
+
+// What the device holds itself.
+TensorMap TrainerParts::layer_weights() const {
+  TensorMap result;
+  for (const std::string& name : held_by_device) result.emplace(name, half_value_of(name));
+  return result;
+}
+
+Tensor TrainerParts::value_of(const std::string& weight) const {
+  const auto found = by_name.find(weight);
+  return found == by_name.end() ? frozen.at(weight) : parameters[found->second].value;
+}
+
+std::function<Tensor(const std::string&)> TrainerParts::values() const {
+  return [this](const std::string& weight) { return value_of(weight); };
+}
+
+std::function<Tensor(const std::string&)> TrainerParts::device_values() const {
+  if (in_place) return values();
+  return [this](const std::string& weight) { return halves.at(weight); };
+}
+
+// -- programs -------------------------------------------------------------------------------------
+
+EndShape TrainerParts::end_shape() const {
+  return {.tokens = options.sequence, .batch = options.batch, .layout = layout, .dtype = dtype};
+}
+
+SegmentShape TrainerParts::shape_of(SegmentKind kind, std::int64_t layer) const {
+  return {.kind = kind,
+          .layer = layer,
+          .tokens = options.sequence,
+          .batch = options.batch,
+          .layout = layout,
+          .dtype = dtype};
+}
+
+// The graph with adapters, and memory for the masks that it reads.
+Graph TrainerParts::with_adapters(Graph graph, std::vector<Mask>& masks) {
+  if (!options.lora) return graph;
+  const bool masked = options.dropout.probability > 0.0;
+  std::vector<LoraModule> modules;
+  Graph adapted = with_lora(graph, *options.lora, modules, masked);
+  for (std::size_t i = 0; masked && i < modules.size(); ++i) {
+    const std::string port = str("mask_", i);
+    masks.push_back({port, masked_modules_++, Tensor(adapted.node(*adapted.find(port)).type)});
+  }
+  return adapted;
+}
+
+void TrainerParts::make_ends() {
+  const Graph first = training_embedding(config, end_shape());
+  const Graph last = with_adapters(training_loss(config, end_shape()), loss.masks);
+  const Differentiated d_first = differentiate(first, {}, {}, trained());
+  const std::string x_name = "x";
+  const Differentiated d_last = differentiate(last, std::span(&x_name, 1), {}, trained());
+  embedding.forward = on_host->compile(first);
+  embedding.backward = compile_gradients(in_stages(d_first));
+  embedding.gradients = d_first.gradients;
+  loss.forward = on_host->compile(last);
+  loss.backward = on_host->compile(accumulating(d_last));
+  loss.gradients = d_last.gradients;
+  loss.plane = segments.size();
+}
+
+// Nothing if there is no weight to train.
+StageProgram TrainerParts::compile_gradients(const Stages& stages) {
+  return stages.gradients.empty() ? StageProgram() : on_host->compile(stages.weights);
+}
+
+void TrainerParts::make_segments() {
+  for (std::int64_t layer = 0; layer < config.layers; ++layer)
+    for (const SegmentKind kind : {SegmentKind::attention, SegmentKind::feed_forward})
+      segments.push_back(make_segment(shape_of(kind, layer)));
+}
+
+Segment TrainerParts::make_segment(const SegmentShape& shape) {
+  Segment segment;
+  segment.name = str("layer ", shape.layer, ' ', segment_name(shape.kind));
+  segment.shape = shape;
+  const Graph graph = with_adapters(training_layer(config, shape), segment.masks);
+  const std::string x_name = "x";
+  const Differentiated whole =
+      differentiate(graph, std::span(&x_name, 1), in_place ? NodeTest() : shared_parts, trained());
+  const Stages stages = in_stages(whole, in_place ? cheap : std::function<bool(const Node&)>());
+  segment.forward = on_device->compile(stages.forward);
+  segment.backward = on_device->compile(stages.backward);
+  segment.weights = compile_gradients(stages);
+  segment.gradients = stages.gradients;
+  return segment;
+}
+
+// -- memory ---------------------------------------------------------------------------------------
+
+void TrainerParts::make_planes() {
+  const TensorType plane{dtype, activation_shape(layout, config.width, tokens())};
+  for (std::size_t i = 0; i <= segments.size(); ++i) {
+    x.emplace_back(plane);
+    // Gradients that wait keep what they read; others need two planes, to and fro.
+    dx.push_back(in_place && i >= 2 ? dx[i - 2] : Tensor(plane));
+  }
+  const RotaryAngles angles = rotary_angles(config, shape_of(SegmentKind::attention, 0));
+  if (!angles.cos.empty()) {
+    shared["cos"] = angles.cos;
+    shared["sin"] = angles.sin;
+  }
+  shared["positions"] = Tensor::from_ints(positions_of(options)).clone();
+  shared["loss"] = Tensor({DType::fp32, {1}});
+  shared["d_loss"] = Tensor({DType::fp32, {1}});
+  for (Segment& segment : segments) {
+    for (const Port& port : segment.forward.program->outputs())
+      if (port.name != "hidden") segment.taps.emplace(port.name, Tensor(port.type));
+    for (const Port& port : segment.backward.program->outputs())
+      if (port.name != "d_x")
+        (in_place ? shared : segment.taps).emplace(cut_name(segment, port), Tensor(port.type));
+  }
+}
+
+// Segments of the same program share cuts where nothing waits.
+std::string TrainerParts::cut_name(const Segment& segment, const Port& port) const {
+  return in_place ? str(port.name, '@', segment.backward.program.get()) : port.name;
+}
+
+Tensor TrainerParts::gradient_memory(const std::vector<GradientPort>& gradients, const Port& port) const {
+  const auto found = std::ranges::find(gradients, port.name, &GradientPort::port);
+  return found == gradients.end() ? Tensor() : parameters[by_name.at(found->weight)].gradient;
+}
+
+Memory TrainerParts::memory_of(std::size_t i) const {
+  return [this, i](const Port& port) -> Tensor {
+    const Segment& segment = segments[i];
+    if (port.name == "x") return x[i];
+    if (port.name == "hidden") return x[i + 1];
+    if (port.name == "d_x") return dx[i];
+    if (port.name == "d_hidden") return dx[i + 1];
+    if (const Tensor gradient = gradient_memory(segment.gradients, port); !gradient.empty()) return gradient;
+    if (const Tensor mask = mask_memory(segment.masks, port); !mask.empty()) return mask;
+    if (const auto tap = segment.taps.find(port.name); tap != segment.taps.end()) return tap->second;
+    if (const auto cut = shared.find(cut_name(segment, port)); cut != shared.end()) return cut->second;
+    return shared.at(port.name);
+  };
+}
+
+Memory TrainerParts::memory_of(const End& end, const Tensor& ids, const Tensor& targets) const {
+  return [&, this](const Port& port) -> Tensor {
+    if (port.name == "ids") return ids;
+    if (port.name == "targets") return targets;
+    if (port.name == "x") return x[end.plane];
+    if (port.name == "d_x") return dx[end.plane];
+    if (const Tensor gradient = gradient_memory(end.gradients, port); !gradient.empty()) return gradient;
+    if (const Tensor mask = mask_memory(end.masks, port); !mask.empty()) return mask;
+    return shared.at(port.name);
+  };
+}
+
+std::size_t TrainerParts::activation_bytes() const {
+  std::size_t total = bytes_of(shared) + (in_place ? 2 : dx.size()) * dx.front().bytes();
+  for (const Tensor& plane : x) total += plane.bytes();
+  for (const Segment& segment : segments) {
+    total += bytes_of(segment.taps);
+    for (const Mask& mask : segment.masks) total += mask.value.bytes();
+  }
+  for (const Mask& mask : loss.masks) total += mask.value.bytes();
+  return total;
+}
+
+}  // namespace orion
