@@ -19,12 +19,13 @@ from orion_ane._core import (
 )
 from orion_ane.model import Model, load
 from orion_ane.package import compile_model
-from orion_ane.training import Trainer
+from orion_ane.training import Lora, Trainer
 
 __all__ = [
     "DeviceError",
     "Error",
     "Graph",
+    "Lora",
     "Model",
     "Program",
     "Trainer",

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.numpy
+import safetensors
 from numpy.typing import NDArray
 
 from orion_ane import _core, llama2c, storage
 from orion_ane._core import Error, LoraShape
-from orion_ane.checkpoint import reorder_rotated
+from orion_ane.checkpoint import Checkpoint, reorder_rotated, save_tensors
 from orion_ane.families import FAMILIES
 from orion_ane.safetensors_file import read_safetensors
 
@@ -27,6 +27,8 @@ TENSORS = "adapter_model.safetensors"
 WRITTEN = frozenset({CONFIG, TENSORS, "README.md"})
 MAX_RANK = 64
 
+# Where the tensors' file says what they were trained beside.
+_BASE = "base_sha256"
 _PREFIX = "base_model.model."
 _SUFFIXES = (".lora_A.weight", ".lora_B.weight")
 _WEIGHT = ".weight"
@@ -63,6 +65,8 @@ class Adapter:
     """"<module>.lora_A.weight" (r, in) and "<module>.lora_B.weight" (out, r), fp32."""
     config: dict[str, Any] = field(default_factory=dict)
     """The content of adapter_config.json."""
+    base: str = ""
+    """The fingerprint of the weights that it was trained beside; empty if it is not known."""
 
 
 def read(path: str | Path, model: Mapping[str, Any]) -> Adapter:
@@ -77,7 +81,7 @@ def read(path: str | Path, model: Mapping[str, Any]) -> Adapter:
         arrays = _read_arrays(path / TENSORS, model)
         adapter = _uniform(config, arrays)
         _check_targets(config, adapter.shape.targets, model)
-        adapter = _in_model_order(adapter, model, llama2c.interleave)
+        adapter = replace(for_model(adapter, model), base=_base_of(path / TENSORS))
         _core.Adapter(dict(model), adapter.shape, adapter.arrays)  # checks every shape
     except Error as error:
         known = str(error).removeprefix(f"{path / TENSORS}: ")
@@ -124,10 +128,25 @@ def fill(stage: Path, adapter: Adapter, model: Mapping[str, Any]) -> None:
         _PREFIX + name: np.ascontiguousarray(array, np.float32)
         for name, array in adapter.arrays.items()
     }
-    safetensors.numpy.save_file(arrays, stage / TENSORS, metadata={"format": "pt"})
+    facts = {_BASE: adapter.base} if adapter.base else {}
+    save_tensors(stage / TENSORS, arrays, **facts)
     (stage / CONFIG).write_bytes(storage.to_json(adapter.config))
-    # The package makes its file readable by the owner only; let it be like the others.
-    (stage / TENSORS).chmod((stage / CONFIG).stat().st_mode)
+
+
+def for_model(adapter: Adapter, model: Mapping[str, Any]) -> Adapter:
+    """An adapter with its rows in Hugging Face's order as the model of a config.json has them."""
+    return _in_model_order(adapter, model, llama2c.interleave)
+
+
+def misfit(adapter: Adapter, base: Checkpoint) -> str:
+    """A sentence if an adapter says that it was trained beside other weights; else empty."""
+    if adapter.base in ("", base.fingerprint):
+        return ""
+    return (
+        f"it was trained beside other weights than those in {base.source} (SHA-256 "
+        f"{adapter.base[:12]}..., here {base.fingerprint[:12]}...): another model of the same "
+        "shape, or the same in another precision"
+    )
 
 
 def make_config(
@@ -225,6 +244,12 @@ def _check_alpha(what: str, value: object) -> None:
         raise Error(f"{what} is {value!r}, a number is needed")
 
 
+def _base_of(file: Path) -> str:
+    with safetensors.safe_open(file, framework="numpy") as opened:
+        metadata: dict[str, str] = opened.metadata() or {}
+    return metadata.get(_BASE, "")
+
+
 def _read_arrays(file: Path, model: Mapping[str, Any]) -> Arrays:
     family = FAMILIES[model["model_type"]]
     arrays: Arrays = {}
@@ -313,4 +338,4 @@ def _in_model_order(
         return adapter
     outs = {name: array for name, array in adapter.arrays.items() if name.endswith(_SUFFIXES[1])}
     arrays = {**adapter.arrays, **reorder_rotated(outs, model, reorder)}
-    return Adapter(adapter.shape, arrays, adapter.config)
+    return replace(adapter, arrays=arrays)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 
 from orion_ane import _core, adapter, checkpoint, tokenizer
 from orion_ane._core import Error, LoraShape
+
+_logger = logging.getLogger("orion_ane")
 
 
 def merge(
@@ -32,7 +35,10 @@ def merge(
     found = checkpoint.read(source)
     found.check(_core.model_weights(found.config))
     words = tokenizer.load_if_any(source)
-    weights = merged(found, adapter.read(path, found.config), scale)
+    chosen = adapter.read(path, found.config)
+    if misfit := adapter.misfit(chosen, found):
+        _logger.warning("%s: %s", path, misfit)
+    weights = merged(found, chosen, scale)
     dtype = dtype or ("fp16" if found.dtype == "fp16" else "fp32")
     checkpoint.write(Path(target), found.config, weights, words, dtype=dtype, replace=replace)
 

@@ -6,6 +6,8 @@ causal language models: with the `transformer.` or `model.` that some files leav
 
 from __future__ import annotations
 
+import functools
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,6 +76,17 @@ class Checkpoint:
     """What `read` was given; None for a model that was made in memory."""
     source: Path
     """The file with the weights, or the index of several: what errors name."""
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of all weights as fp32, whatever file and order of rows they were read from."""
+        digest = hashlib.sha256()
+        _, weights = in_hugging_face_order(self.config, self.weights)
+        for name in sorted(weights):
+            array = np.ascontiguousarray(weights[name], "<f4")
+            digest.update(f"{name} {array.shape}\n".encode())
+            digest.update(array.data)
+        return digest.hexdigest()
 
     def check(self, expected: Mapping[str, Sequence[int]]) -> None:
         """`check` for this model."""
@@ -193,12 +206,12 @@ def fill(
         (directory / name).write_bytes(content)
 
 
-def save_tensors(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+def save_tensors(path: Path, arrays: Mapping[str, NDArray[Any]], **metadata: str) -> None:
     """Writes a safetensors file; OSError if the disk does not take it."""
     path.touch()
     mode = path.stat().st_mode
     try:
-        safetensors.numpy.save_file(dict(arrays), path, metadata={"format": "pt"})
+        safetensors.numpy.save_file(dict(arrays), path, metadata={"format": "pt", **metadata})
     except safetensors.SafetensorError as error:
         raise OSError(f"{path}: {error}") from error
     path.chmod(mode)  # the package lets only the owner read its file; let it be like the others

@@ -177,7 +177,7 @@ COMMANDS = (
     Command(
         "lora",
         "train an adapter, show one, or work one into its model",
-        "orion lora train --model stories260K --data stories.bin -o adapter",
+        "orion lora train --model stories260K --data stories.bin --out adapter",
         add_lora_arguments,
         use_lora,
     ),

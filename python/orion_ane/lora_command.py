@@ -11,13 +11,11 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import tqdm
-
 from orion_ane import adapter, adapter_merging, checkpoint
 from orion_ane._core import Error
-from orion_ane.adapter_training import AdapterSettings, AdapterTrainer
 from orion_ane.arguments import add_actions, integer, number
-from orion_ane.training.settings import SCHEDULES
+from orion_ane.train_command import add_run_arguments, default_text, run_training
+from orion_ane.training import Lora, Trainer
 
 
 def add_lora_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,66 +39,41 @@ def adapter_and_scale(text: str) -> tuple[str, float]:
     return text, 1.0
 
 
-_DEFAULTS = {field.name: field.default for field in fields(AdapterSettings)}
-_POSITIVE = number(0, math.inf, above=True)
-_NUMBERS: tuple[tuple[str, Callable[[str], Any], str], ...] = (
-    ("rank", integer(1), "rows of A"),
-    ("alpha", _POSITIVE, "times 1 / rank: the scale of what the adapter adds"),
-    ("batch", integer(1), "windows of a step"),
-    ("sequence", integer(1), "tokens of a window, at most"),
-    ("steps", integer(1), "in all, those before --resume included"),
-    ("lr", _POSITIVE, "the highest learning rate"),
-    ("warmup", integer(0), "steps of linear rise to it"),
-    ("clip", number(0, math.inf), "the largest norm of all gradients; 0: any"),
-    ("weight-decay", number(0, math.inf), "AdamW's"),
-    ("validation", number(0, 1), "share of the data kept for evaluation"),
-    ("seed", integer(0), "of the data's order and of A"),
+# Option, field of Lora, type, metavar, help.
+_OPTIONS: tuple[tuple[str, str, Callable[[str], Any], str, str], ...] = (
+    ("--rank", "rank", integer(1), "R", "rows of A"),
+    (
+        "--alpha",
+        "alpha",
+        number(0, math.inf, above=True),
+        "X",
+        "its scale times the rank",
+    ),
+    ("--dropout", "dropout", number(0, 1), "P", "share of what A reads that is left out"),
 )
+_DEFAULTS = {field.name: field.default for field in fields(Lora)}
 
 
 def _add_train_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--model", required=True, help="a directory, a .bin, or stories260K; it stays as it is")
-    add("--data", required=True, metavar="FILE", help="token ids, as `orion prepare` writes them")
-    add("-o", "--output", required=True, metavar="DIR", help="the adapter to write")
+    for option, name, type_, metavar, help_ in _OPTIONS:
+        default = _DEFAULTS[name]
+        shown = help_ + default_text(default)
+        add(option, dest=name, type=type_, metavar=metavar, default=default, help=shown)
     add("--targets", metavar="NAMES", help="q_proj,v_proj; default: every linear module")
     add("--rslora", action="store_true", help="scale by alpha / sqrt(rank)")
-    for name, type_, help_ in _NUMBERS:
-        default = _DEFAULTS[name.replace("-", "_")]
-        add(f"--{name}", type=type_, metavar="N", default=default, help=f"{help_} ({default})")
-    add("--schedule", choices=SCHEDULES, default="cosine")
-    add("--device", default="auto", help="auto, cpu, ane, or a simulated engine: sim:PROFILE")
-    add("--resume", action="store_true", help="go on from what --output holds")
-    add("--force", action="store_true", help="replace an adapter that exists")
+    add_run_arguments(parser)
 
 
 def _train(options: argparse.Namespace) -> None:
-    names = {field.name for field in fields(AdapterSettings)} & vars(options).keys()
-    chosen: dict[str, Any] = {name: getattr(options, name) for name in names}
-    chosen["targets"] = tuple(options.targets.split(",")) if options.targets else ()
-    output = Path(options.output)
-    if output.exists() and not (options.resume or options.force):
-        raise Error(f"{output}: already exists (--resume goes on from it, --force replaces it)")
-    trainer = AdapterTrainer(
-        options.model, options.data, AdapterSettings(**chosen), device=options.device
-    )
-    if options.resume:
-        trainer.resume(output)
-    has_validation = trainer.data.validation_windows > 0
-    before = trainer.evaluate() if has_validation else None
-    loss = None
-    steps = range(trainer.step_count, options.steps)
-    with tqdm.tqdm(steps, unit="step", disable=None, leave=False) as bar:
-        for _ in bar:
-            loss = trainer.step().loss
-            bar.set_postfix_str(f"loss {loss:.4f}", refresh=False)
-    trainer.save(output, replace=True)
-    after = f"; validation loss {before:.4f} -> {trainer.evaluate():.4f}" if before else ""
-    trained = f", loss {loss:.4f}" if loss is not None else ""
-    print(
-        f"{output}: {trainer.num_parameters:,} numbers, step {trainer.step_count} on "
-        f"{trainer.device}{trained}{after}"
-    )
+    def make(**chosen: Any) -> Trainer:
+        targets = options.targets.split(",") if options.targets else ()
+        numbers = {name: getattr(options, name) for _, name, *_ in _OPTIONS}
+        lora = Lora(targets=targets, rslora=options.rslora, **numbers)
+        return Trainer(options.model, lora=lora, **chosen)
+
+    run_training(options, make)
 
 
 def _add_info_arguments(parser: argparse.ArgumentParser) -> None:

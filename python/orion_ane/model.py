@@ -27,6 +27,7 @@ from orion_ane._core import (
     Package,
     TextModel,
 )
+from orion_ane.adapter import Adapter
 from orion_ane.checkpoint import Checkpoint
 from orion_ane.completion import Completion, CompletionText, Piece, Stats
 from orion_ane.placement import Placement, place, place_model
@@ -89,6 +90,7 @@ class Model:
         self._core = core
         self._placement = placement
         self._notes_logged = 0
+        self._own_notes: list[str] = []
         self.why_not_engine = placement.why_not
         """Why the Neural Engine does not run this model; empty if it does."""
         self.fell_back = placement.fell_back
@@ -150,7 +152,7 @@ class Model:
 
         Each is a sentence, logged as a warning when it first holds.
         """
-        return self._core.notes
+        return [*self._own_notes, *self._core.notes]
 
     @property
     def compile_seconds(self) -> float:
@@ -182,6 +184,7 @@ class Model:
         """Goes on as another model of the same shapes, on the same device, without adapters."""
         self._core = _core_model(found, self._placement, self.dtype)
         self._notes_logged = 0
+        self._own_notes = []
         self._source = found
         self.config = dict(found.config)
 
@@ -193,7 +196,7 @@ class Model:
         """Loads a LoRA adapter that PEFT or `orion lora train` saved, and makes it active.
 
         Returns its name, by default that of the directory. Several may be loaded at once. On Error
-        nothing has changed.
+        nothing has changed. One that was trained beside other weights is loaded with a note.
         """
         if isinstance(self._source, Package):
             raise Error(
@@ -202,13 +205,20 @@ class Model:
             )
         loaded = adapter.read(path, self.config)
         name = name if name is not None else self._free_name(Path(path).resolve().name)
+        self.add_adapter(loaded, name)
+        if misfit := adapter.misfit(loaded, self._source):
+            self._own_notes.append(f"{path}: {misfit}")
+            _logger.warning("%s", self._own_notes[-1])
+        return name
+
+    def add_adapter(self, loaded: Adapter, name: str) -> None:
+        """Adds an adapter in the model's order of rows, and makes it active."""
         self._core.adapters.add(name, loaded.shape, loaded.arrays)
         try:
             self._core.adapters.activate(name)
         except Error:
             self._core.adapters.remove(name)
             raise
-        return name
 
     def set_adapter(self, name: str | None, scale: float = 1.0) -> None:
         """Makes a loaded adapter active from the next token on, or none: the model as it is.
@@ -418,7 +428,7 @@ class Model:
             yield tokens
 
     def _log_notes(self) -> None:
-        notes = self.notes
+        notes = self._core.notes
         for note in notes[self._notes_logged :]:
             _logger.warning("%s: %s", self.device, note)
         self._notes_logged = len(notes)

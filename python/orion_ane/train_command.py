@@ -1,4 +1,4 @@
-"""`orion train`: a model trained from the start or further, with checkpoints."""
+"""`orion train`: a model trained from the start or further, and what every training command has."""
 
 from __future__ import annotations
 
@@ -87,20 +87,30 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME|FILE",
         help=f"what to train from the start: a config.json, or {', '.join(PRESETS)}",
     )
+    add("--tokenizer", metavar="PATH", help="for the checkpoints; default: the model's")
+    add_run_arguments(parser)
+
+
+def train(options: argparse.Namespace) -> None:
+    """Runs `orion train`."""
+
+    def make(**chosen: Any) -> Trainer:
+        words = tokenizer.load(options.tokenizer) if options.tokenizer else None
+        return Trainer(options.model or _config(options.config), tokenizer=words, **chosen)
+
+    run_training(options, make)
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of a training run, whatever is trained."""
+    add = parser.add_argument
     add("--data", required=True, metavar="FILE", help="token ids, as `orion prepare` writes them")
     add("--out", required=True, metavar="DIR", help="for checkpoints and metrics; new or empty")
     add("--resume", action="store_true", help="go on from the newest checkpoint in --out")
-    add("--tokenizer", metavar="PATH", help="for the checkpoints; default: the model's")
     for option, setting, type_, metavar, help_ in _OPTIONS:
         default = _DEFAULTS[setting]
-        shown = (
-            ""
-            if default is None
-            else f" (default: {default:g})"
-            if isinstance(default, (int, float))
-            else f" (default: {default})"
-        )
-        add(option, dest=setting, type=type_, metavar=metavar, default=default, help=help_ + shown)
+        shown = help_ + default_text(default)
+        add(option, dest=setting, type=type_, metavar=metavar, default=default, help=shown)
     add("--schedule", choices=SCHEDULES, default=_DEFAULTS["schedule"], help="default: cosine")
     add(
         "--betas",
@@ -121,13 +131,24 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     add("--tensorboard", action="store_true", help="write the metrics for TensorBoard too")
 
 
-def train(options: argparse.Namespace) -> None:
-    """Runs `orion train`, in each of the processes that mpirun started."""
+def default_text(default: object) -> str:
+    """What help says after an option's own text."""
+    if default is None:
+        return ""
+    shown = f"{default:g}" if isinstance(default, (int, float)) else default
+    return f" (default: {shown})"
+
+
+def run_training(options: argparse.Namespace, make: Callable[..., Trainer]) -> None:
+    """Runs a training command, in each of the processes that mpirun started.
+
+    `make` is given what `add_run_arguments` has of the trainer's options.
+    """
     together = World()
     try:
         with _shown_warnings():
             together = world()
-            _train(options, together)
+            _run(options, make, together)
     except Interrupted as end:
         if together.is_first:
             raise
@@ -139,9 +160,9 @@ def train(options: argparse.Namespace) -> None:
         raise
 
 
-def _train(options: argparse.Namespace, together: World) -> None:
+def _run(options: argparse.Namespace, make: Callable[..., Trainer], together: World) -> None:
     try:
-        trainer = _trainer(options, together)
+        trainer = _trainer(options, make, together)
     except DeviceError:
         raise
     except (Error, OSError) as error:
@@ -153,17 +174,15 @@ def _train(options: argparse.Namespace, together: World) -> None:
         progress.finish(last)
 
 
-def _trainer(options: argparse.Namespace, together: World) -> Trainer:
+def _trainer(options: argparse.Namespace, make: Callable[..., Trainer], together: World) -> Trainer:
     out = Path(options.out)
     if not options.resume and together.is_first:
         checkpoints.require_fresh(out)
     if options.threads is not None:
         use_threads(options.threads)
     names = {"schedule", "policy", "tensorboard", *(row[1] for row in _OPTIONS)}
-    trainer = Trainer(
-        options.model or _config(options.config),
-        options.data,
-        tokenizer=tokenizer.load(options.tokenizer) if options.tokenizer else None,
+    trainer = make(
+        data=options.data,
         out=out,
         betas=tuple(options.betas),
         device=options.device + (f",update={options.update}" if options.update else ""),
@@ -226,7 +245,8 @@ class _Progress:
         begin = f"from step {trainer.step}" if trainer.step else "from the start"
         processes = f", {trainer.world.ranks} processes" if trainer.world.ranks > 1 else ""
         self._say(
-            f"{trainer.config['model_type']}, {trainer.num_parameters:,} parameters on {where}"
+            f"{trainer.config['model_type']}, {trainer.kind}{trainer.num_parameters:,} parameters "
+            f"on {where}"
             f"{processes}; {begin} to step {self._steps}"
         )
         return self

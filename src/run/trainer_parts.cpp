@@ -164,15 +164,15 @@ SegmentShape TrainerParts::shape_of(SegmentKind kind, std::int64_t layer) const 
           .dtype = dtype};
 }
 
-// The graph with adapters, and memory for the masks that it reads.
-Graph TrainerParts::with_adapters(Graph graph, std::vector<Mask>& masks) {
+// The graph with adapters, and memory for the masks that it reads. Parameters are A and B in turn.
+Graph TrainerParts::with_adapters(Graph graph, std::vector<Mask>& masks) const {
   if (!options.lora) return graph;
   const bool masked = options.dropout.probability > 0.0;
   std::vector<LoraModule> modules;
   Graph adapted = with_lora(graph, *options.lora, modules, masked);
   for (std::size_t i = 0; masked && i < modules.size(); ++i) {
     const std::string port = str("mask_", i);
-    masks.push_back({port, masked_modules_++, Tensor(adapted.node(*adapted.find(port)).type)});
+    masks.push_back({port, by_name.at(modules[i].a()) / 2, Tensor(adapted.node(*adapted.find(port)).type)});
   }
   return adapted;
 }

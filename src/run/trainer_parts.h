@@ -83,7 +83,7 @@ struct TrainerParts {
 
   EndShape end_shape() const;
   SegmentShape shape_of(SegmentKind kind, std::int64_t layer) const;
-  Graph with_adapters(Graph graph, std::vector<Mask>& masks);
+  Graph with_adapters(Graph graph, std::vector<Mask>& masks) const;
   void make_ends();
   void make_segments();
   Segment make_segment(const SegmentShape& shape);
@@ -92,8 +92,6 @@ struct TrainerParts {
 
   Tensor gradient_memory(const std::vector<GradientPort>& gradients, const Port& port) const;
   std::string cut_name(const Segment& segment, const Port& port) const;
-
-  std::uint64_t masked_modules_ = 0;
 };
 
 }  // namespace orion

@@ -1,7 +1,8 @@
 """Checkpoints of a training run: one directory each, whole or absent, checked before they are used.
 
 OUT/step-00000100/
-    model.safetensors config.json tokenizer.json ...   the model, as Hugging Face has it
+    model.safetensors config.json tokenizer.json ...   the model, as Hugging Face has it, or
+    adapter_model.safetensors adapter_config.json      the adapter, as PEFT has it
     optimizer.safetensors                              m.<name> and v.<name>, AdamW's moments
     trainer.json                                       everything else, and a SHA-256 per file
 """
@@ -15,17 +16,16 @@ import os
 import re
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
-from orion_ane import checkpoint, storage
+from orion_ane import adapter, checkpoint, storage
 from orion_ane._core import Error
 from orion_ane.safetensors_file import read_safetensors
-from orion_ane.tokenizer import Tokenizer
 
 OPTIMIZER = "optimizer.safetensors"
 RECORD = "trainer.json"
@@ -35,7 +35,7 @@ MOMENTS = ("m", "v")
 
 _NAME = re.compile(r"step-(\d{8,18})")
 _LEFTOVER = re.compile(r"\.(step-\d+|metrics\.jsonl|loss\.png)\.[0-9a-f]{12}\.partial")
-_REPLACEABLE = checkpoint.WRITTEN | {OPTIMIZER, RECORD}
+_REPLACEABLE = checkpoint.WRITTEN | adapter.WRITTEN | {OPTIMIZER, RECORD}
 
 Record = dict[str, Any]
 Arrays = Mapping[str, NDArray[Any]]
@@ -49,10 +49,9 @@ class DamagedCheckpointWarning(UserWarning):
 class Content:
     """What goes into a checkpoint."""
 
-    config: Mapping[str, Any]
-    weights: Arrays
+    fill: Callable[[Path], None]
+    """Writes what was trained into a directory."""
     moments: tuple[Arrays, Arrays]
-    tokenizer: Tokenizer | None
     record: Record
 
 
@@ -66,7 +65,7 @@ def write(directory: Path, content: Content) -> None:
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
         with storage.staged_directory(directory, replaceable=_REPLACEABLE) as stage:
-            checkpoint.fill(stage, content.config, content.weights, content.tokenizer)
+            content.fill(stage)
             checkpoint.save_tensors(stage / OPTIMIZER, _joined(content.moments))
             files = {entry.name: _fingerprint(entry) for entry in sorted(stage.iterdir())}
             record = content.record | {"format": FORMAT, "files": files}

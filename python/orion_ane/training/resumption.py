@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import safetensors
 
-from orion_ane import _core, checkpoint
+from orion_ane import _core
 from orion_ane._core import Error, TrainState
 from orion_ane.training import checkpoints
 from orion_ane.training.checkpoints import Arrays, Content, Record
@@ -42,6 +42,7 @@ def content_of(trainer: Trainer) -> Content:
         },
         "meaning": _meaning(trainer),
         "data": {"path": str(trainer.data.tokens.path), "cursor": list(trainer.data.cursor)},
+        "config": trainer.config,
         "settings": trainer.settings.as_json(),
         "device": core.device,
         "versions": {
@@ -52,7 +53,7 @@ def content_of(trainer: Trainer) -> Content:
         },
     }
     moments = (core.first_moments, core.second_moments)
-    return Content(trainer.config, core.weights, moments, trainer.tokenizer, record)
+    return Content(lambda stage: trainer._subject.fill(stage, core.weights), moments, record)
 
 
 def restore(trainer: Trainer, directory: Path) -> None:
@@ -92,10 +93,8 @@ def _state_of(record: Record, directory: Path) -> tuple[TrainState, tuple[int, i
 def _read_arrays(trainer: Trainer, directory: Path) -> tuple[Arrays, Arrays, Arrays]:
     """Weights and moments, as they lie in the files."""
     shapes = {name: array.shape for name, array in trainer.weights.items()}
-    found = checkpoint.read(directory)
-    found.check(shapes)
-    first, second = checkpoints.read_moments(directory, shapes)
-    return found.weights, first, second
+    weights = trainer._subject.read(directory, shapes)
+    return weights, *checkpoints.read_moments(directory, shapes)
 
 
 def _meaning(trainer: Trainer) -> dict[str, Any]:
@@ -103,6 +102,7 @@ def _meaning(trainer: Trainer) -> dict[str, Any]:
     rows = trainer.data.batch * trainer.world.ranks * trainer.settings.accumulation
     return {
         **trainer.settings.optimization(),
+        **trainer._subject.meaning(),
         "sequence": trainer.data.sequence,
         "windows of a step (batch x accumulation x processes)": rows,
         "data": trainer.data.hash,
@@ -110,14 +110,13 @@ def _meaning(trainer: Trainer) -> dict[str, Any]:
 
 
 def _require_same(trainer: Trainer, directory: Path, record: Record) -> None:
-    stored = checkpoint.read_config(directory)
+    stored, before = record.get("config"), record.get("meaning")
+    if not isinstance(stored, dict) or not isinstance(before, dict):
+        raise Error(f"{directory / checkpoints.RECORD}: no 'config' and 'meaning'")
     then, now = (
         {key: value for key, value in config.items() if key not in _IRRELEVANT}
         for config in (stored, trainer.config)
     )
-    before = record.get("meaning")
-    if not isinstance(before, dict):
-        raise Error(f"{directory / checkpoints.RECORD}: no 'meaning'")
     differences = [*_differences(then, now, "config "), *_differences(before, _meaning(trainer))]
     if differences:
         raise Error(

@@ -3,15 +3,37 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from os import PathLike
 from typing import Any
 
 from orion_ane import _core
-from orion_ane._core import Error
+from orion_ane._core import Error, LoraShape
+from orion_ane.data import Dataset
 from orion_ane.training.metrics import require_tensorboard
 
 SCHEDULES = ("constant", "linear", "cosine")
+
+
+@dataclass(frozen=True)
+class Lora:
+    """An adapter to train beside a model, in the words of the PEFT library."""
+
+    rank: int = 8
+    """Rows of A."""
+    alpha: float = 16.0
+    """The scale of what the adapter adds, times the rank."""
+    targets: Sequence[str] = ()
+    """Names of modules such as "q_proj"; none: every linear module but the head."""
+    dropout: float = 0.0
+    """The share of what A reads that is left out in training."""
+    rslora: bool = False
+    """Whether the scale is alpha / sqrt(rank) and not alpha / rank."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.targets, str) or not all(isinstance(t, str) for t in self.targets):
+            raise Error(f"lora: targets are {self.targets!r}, a list of names is needed")
 
 
 @dataclass(frozen=True)
@@ -67,7 +89,9 @@ class Settings:
     check_every: int = 100
     """Steps between proofs that the engine computes with the new weights; 0: none."""
     seed: int = 0
-    """Of the order of the data, and of weights that are drawn."""
+    """Of the order of the data, of weights that are drawn, and of dropout."""
+    lora: Lora | None = None
+    """An adapter to train instead of the model's own weights."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "accumulation"):
@@ -93,6 +117,8 @@ class Settings:
             raise Error("save_every and tensorboard need a directory to write to: out")
         if self.tensorboard:
             require_tensorboard()
+        if self.lora is not None and not isinstance(self.lora, Lora):
+            raise Error(f"lora is {self.lora!r}, an orion_ane.Lora is needed")
         self.rate(0)
 
     def _require(self, name: str, least: int) -> None:
@@ -111,12 +137,14 @@ class Settings:
             floor=self.floor,
         )
 
-    def core_options(self, batch: int, sequence: int) -> _core.TrainOptions:
-        """The same for the core."""
+    def core_options(
+        self, data: Dataset, shape: LoraShape | None, process: int, processes: int
+    ) -> _core.TrainOptions:
+        """The same for the core, with the shape of the adapter if there is one."""
         dynamic = self.loss_scale == "dynamic"
         return _core.TrainOptions(
-            batch=batch,
-            sequence=sequence,
+            batch=data.batch,
+            sequence=data.sequence,
             beta1=self.betas[0],
             beta2=self.betas[1],
             epsilon=self.epsilon,
@@ -125,6 +153,11 @@ class Settings:
             loss_scale=0.0 if dynamic else float(self.loss_scale),
             dynamic_loss_scale=dynamic,
             check_every=self.check_every,
+            lora=shape,
+            dropout=self.lora.dropout if self.lora else 0.0,
+            dropout_seed=self.seed,
+            process=process,
+            processes=processes,
         )
 
     def as_json(self) -> dict[str, Any]:

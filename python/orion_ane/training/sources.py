@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from orion_ane import _core, checkpoint, tokenizer
 from orion_ane._core import Error
+from orion_ane.checkpoint import Checkpoint
 from orion_ane.data import Dataset
 from orion_ane.families import FAMILIES
 from orion_ane.initialization import random_weights
@@ -40,8 +41,15 @@ class Start:
     tokenizer: Tokenizer | None
     model: Model | None
     """The caller's own, which is to have the new weights."""
-    path: Path | None
-    """Where it was found, if it was."""
+    found: Checkpoint | None
+    """As it was found, if it was."""
+    name: str | None
+    """What it was called by who gave it."""
+
+    @property
+    def path(self) -> Path | None:
+        """Where it was found, if it was."""
+        return self.found.path if self.found else None
 
 
 def start_of(source: ModelSource, words: Tokenizer | None, seed: int) -> Start:
@@ -58,7 +66,8 @@ def start_of(source: ModelSource, words: Tokenizer | None, seed: int) -> Start:
     model = source if isinstance(source, Model) else None
     if words is None and found.path is not None:
         words = tokenizer.load_if_any(found.path)
-    return Start(config, weights, words, model, found.path)
+    name = found.path if isinstance(source, Model) else source
+    return Start(config, weights, words, model, found, str(name) if name else None)
 
 
 def _drawn(config: dict[str, Any], words: Tokenizer | None, seed: int) -> Start:
@@ -68,7 +77,7 @@ def _drawn(config: dict[str, Any], words: Tokenizer | None, seed: int) -> Start:
     weights = random_weights(config, seed)
     if config.get("rope_interleaved"):
         raise Error("config: rope_interleaved, which no model that is trained here has")
-    return Start(config, weights, words, None, None)
+    return Start(config, weights, words, None, None, None)
 
 
 def dataset_of(

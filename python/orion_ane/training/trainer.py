@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from orion_ane import _core, checkpoint
+from orion_ane import _core
 from orion_ane._core import Error
 from orion_ane.data import Batch
 from orion_ane.model import Model
@@ -25,6 +25,7 @@ from orion_ane.training.metrics import Evaluation, MetricsFile, Saved, Step
 from orion_ane.training.parallel import World, world
 from orion_ane.training.settings import Settings, settings_of
 from orion_ane.training.sources import DataSource, ModelSource
+from orion_ane.training.subjects import subject_of
 
 
 class Trainer:
@@ -38,6 +39,7 @@ class Trainer:
     or a configuration, for which weights are drawn. `data` is a dataset, the path of a token file,
     or an array of token ids. `on_step`, `on_eval` and `on_save` are told what happened; where one
     returns False, training ends. `tokenizer` goes into the checkpoints, by default the model's.
+    With `lora=Lora(rank=8)` an adapter is trained beside the model, which stays as it is.
     Under mpirun all processes train together, `batch` windows each.
     """
 
@@ -59,6 +61,7 @@ class Trainer:
         self.config: dict[str, Any] = start.config
         """The content of the model's config.json."""
         self.tokenizer = start.tokenizer
+        self._subject = subject_of(start, self.settings)
         self.placement: Placement = place(self.settings.device, self.settings.policy)
         self.data = sources.dataset_of(data, self.settings, self.config, self.world)
         """What is trained on; its cursor tells how far."""
@@ -66,16 +69,17 @@ class Trainer:
         self._validation = sources.validation_of(self.settings, self.data, self.config)
         if self.settings.eval_every and not self._has_validation:
             raise Error("eval_every: no data is kept for it (validation=SHARE, or a file)")
-        options_of_core = self.settings.core_options(self.data.batch, self.data.sequence)
         self._core = _core.Trainer(
-            start.config, start.weights, self.placement.device, options_of_core
+            start.config,
+            self._subject.first_weights,
+            self.placement.device,
+            self.settings.core_options(
+                self.data, self._subject.shape, self.world.rank, self.world.ranks
+            ),
         )
         if self.world.ranks > 1:
-            self.world.broadcast(self._core.weights.values())
-            self._core.restore(self._core.state)
-        self._path = start.path
-        self._model = start.model
-        self._model_step = 0
+            self._begin_together()
+        self._model_step = 0 if self._subject.model else -1
         self._own_out: Path | None = None
         self._metrics: MetricsFile | None = None
 
@@ -90,22 +94,30 @@ class Trainer:
         return self._core.device
 
     @property
+    def kind(self) -> str:
+        """What is trained, for people: empty for a whole model, "an adapter of "."""
+        return self._subject.kind
+
+    @property
     def num_parameters(self) -> int:
         """Numbers that are trained; a head tied to the embedding counts once."""
         return self._core.num_parameters
 
     @property
     def weights(self) -> dict[str, NDArray[np.float32]]:
-        """The current weights by name: views that change as training goes on."""
+        """What is trained, by name as it is now: views that change as training goes on."""
         return self._core.weights
 
     @property
     def model(self) -> Model:
-        """A model with the current weights: the one that was given, or one on the CPU in fp32."""
-        if self._model is None or self._model_step != self.step:
+        """A model with the current weights, or with the adapter loaded and active.
+
+        It is the one that was given, or one on the CPU in fp32.
+        """
+        if self._model_step != self.step:
             self._refresh_model()
-        assert self._model is not None
-        return self._model
+        assert self._subject.model is not None
+        return self._subject.model
 
     def train(self) -> Step | None:
         """Takes the steps that are left; the last one, None if there was none to take.
@@ -117,7 +129,7 @@ class Trainer:
             return None
         with self._writing(), SignalWatch() as watch:
             last = self._steps(watch)
-        if self._model is not None:
+        if self._subject.model is not None:
             self._refresh_model()
         if watch.number:
             raise Interrupted(watch.number, self._farewell(watch.number))
@@ -164,6 +176,13 @@ class Trainer:
         return found
 
     # -- inside ---------------------------------------------------------------------------------
+
+    def _begin_together(self) -> None:
+        """With the first process's weights; what stays as it is must be the same already."""
+        if self.world.share(self._subject.base) != self._subject.base:
+            raise Error("lora: this process read other weights of the model than the first one")
+        self.world.broadcast(self._core.weights.values())
+        self._core.restore(self._core.state)
 
     @property
     def _out(self) -> Path:
@@ -279,12 +298,7 @@ class Trainer:
         return self._core.evaluate(*batch) * targets.size
 
     def _refresh_model(self) -> None:
-        weights = {name: array.copy() for name, array in self.weights.items()}
-        found = checkpoint.in_memory(self.config, weights, self._path)
-        if self._model is None:
-            self._model = Model.on_cpu(found, self.tokenizer)
-        else:
-            self._model.replace(found)
+        self._subject.refresh(self.weights)
         self._model_step = self.step
 
 
