@@ -81,6 +81,23 @@ def test_two_with_half_the_batch_are_one_with_all_of_it(place: Path) -> None:
     assert_same(both, files_of(place / "parts", 6))
 
 
+def test_two_train_an_adapter_as_one_does(place: Path) -> None:
+    """With dropout: each process draws the masks of its own windows."""
+    assert cli.main(["train", "--config", str(place / "tiny.json"), "--data",
+                     str(place / "data.bin"), "--out", str(place / "base"), "--steps", "1",
+                     "--seq", "8"]) == 0  # fmt: skip
+    base = ["lora", "train", "--model", str(place / "base" / "step-00000001")]
+    base += ["--data", str(place / "data.bin"), *OPTIONS, *EVALUATION, "--dropout", "0.3"]
+    assert cli.main([*base, "--out", str(place / "one"), "--batch", "4"]) == 0
+    done = together(2, [*base, "--out", str(place / "two"), "--batch", "2"])
+    assert done.returncode == 0, done.stderr
+    one, two = losses_of(place / "one"), losses_of(place / "two")
+    np.testing.assert_allclose(two, one, rtol=1e-6)
+    whole = [*base, "--out", str(place / "open"), "--batch", "4", "--dropout", "0"]
+    assert cli.main(whole) == 0
+    assert losses_of(place / "open")[1:] != one[1:]
+
+
 def test_a_mistake_ends_all_of_them(place: Path) -> None:
     (place / "two").mkdir()
     (place / "two" / "notes.txt").write_text("mine")
