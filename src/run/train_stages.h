@@ -49,6 +49,10 @@ void run_stage(const StageProgram& stage, const Memory& memory,
 /// have in common is a tap. Attention has no gradient of its own and is always expanded.
 bool shared_parts(const Graph& graph, const Node& node);
 
+/// Half a layer with its derivative, cut for an engine, or for a device that works on the host's memory,
+/// where what is cheap is computed again.
+Stages layer_stages(const Graph& layer, bool in_place, const WeightTest& trained = {});
+
 /// Bytes of distinct memory in a map.
 std::size_t bytes_of(const TensorMap& tensors);
 

@@ -41,11 +41,6 @@ std::vector<std::int32_t> positions_of(const TrainOptions& options) {
   return positions;
 }
 
-// On the CPU these take next to no time, and their results are a third of what a layer keeps.
-bool cheap(const Node& node) {
-  return node.is("silu") || node.is("gelu") || node.is("mul") || node.is("rms_norm") || node.is("layer_norm");
-}
-
 Tensor mask_memory(const std::vector<Mask>& masks, const Port& port) {
   const auto found = std::ranges::find(masks, port.name, &Mask::port);
   return found == masks.end() ? Tensor() : found->value;
@@ -208,10 +203,7 @@ Segment TrainerParts::make_segment(const SegmentShape& shape) {
   segment.name = str("layer ", shape.layer, ' ', segment_name(shape.kind));
   segment.shape = shape;
   const Graph graph = with_adapters(training_layer(config, shape), segment.masks);
-  const std::string x_name = "x";
-  const Differentiated whole =
-      differentiate(graph, std::span(&x_name, 1), in_place ? NodeTest() : shared_parts, trained());
-  const Stages stages = in_stages(whole, in_place ? cheap : std::function<bool(const Node&)>());
+  const Stages stages = layer_stages(graph, in_place, trained());
   segment.forward = on_device->compile(stages.forward);
   segment.backward = on_device->compile(stages.backward);
   segment.weights = compile_gradients(stages);

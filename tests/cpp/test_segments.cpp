@@ -4,6 +4,8 @@
 #include "model_samples.h"
 #include "orion/error.h"
 #include "orion/generate.h"
+#include "orion/passes.h"
+#include "orion/train.h"
 #include "run/engine_model.h"
 #include "run/train_stages.h"
 #include "sim/simulator.h"
@@ -79,10 +81,14 @@ ModelConfig stories_110m() {
   return configure(map);
 }
 
-// As the trainer cuts a half of a layer for an engine.
 Stages training_stages(const ModelConfig& config, const SegmentShape& shape) {
-  const std::string x_name = "x";
-  return in_stages(differentiate(training_layer(config, shape), std::span(&x_name, 1), shared_parts));
+  return layer_stages(training_layer(config, shape), false);
+}
+
+// Which weights a program holds is another matter than its structure.
+Graph without_weights(const Graph& graph) {
+  std::vector<WeightPort> ports;
+  return weights_as_inputs(graph, ports);
 }
 
 // The layers of a model of 600 million parameters outgrow the memory near the engine, which costs time alone.
@@ -122,6 +128,39 @@ TEST_CASE("training stages are legal on every profile") {
             check_legal(stages.backward, profile, is_large(config));
           }
         }
+  }
+}
+
+// An engine compiles about 119 programs in a process's life; a training of this model may take 72.
+TEST_CASE("training Stories110M takes 48 programs, each legal on every profile") {
+  const ModelConfig config = stories_110m();
+  std::int64_t programs = 0;
+  for (const SegmentKind kind : layer_kinds) {
+    const Stages first = training_stages(config, {.kind = kind, .layer = 0, .tokens = 256});
+    for (const ane::Profile& profile : ane::all_profiles())
+      for (const Graph* graph : {&first.forward, &first.backward}) check_legal(*graph, profile, false);
+    for (std::int64_t layer = 0; layer < config.layers; ++layer) {
+      const Stages stages = training_stages(config, {.kind = kind, .layer = layer, .tokens = 256});
+      CHECK(same_structure(without_weights(stages.forward), without_weights(first.forward)));
+      CHECK(same_structure(without_weights(stages.backward), without_weights(first.backward)));
+      programs += 2;
+    }
+  }
+  CHECK(programs == 48);
+}
+
+// As many as the trainer has compiled.
+TEST_CASE("a trainer of twelve layers compiles 48 programs, whatever their width") {
+  ConfigMap map = llama_like("llama");
+  map.insert_or_assign("num_hidden_layers", std::int64_t{12});
+  const ModelConfig config = configure(map);
+  const TensorMap weights = random_weights(config);
+  for (const std::string_view name : {"macos26", "paper-m4-macos15"}) {
+    ane::AneDevice engine = fresh_engine(ane::find_profile(name));
+    const Trainer trainer(config, [&](const std::string& weight) { return weights.at(weight); }, engine,
+                          find_device("cpu"), {.batch = 1, .sequence = 16});
+    CHECK(trainer.programs() == 48);
+    CHECK(engine.runtime().usage().compiles == 48);
   }
 }
 
