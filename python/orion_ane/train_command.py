@@ -168,7 +168,10 @@ def _run(options: argparse.Namespace, make: Callable[..., Trainer], together: Wo
     except (Error, OSError) as error:
         raise UsageError(str(error)) from error
     if trainer.step >= options.steps:
-        raise UsageError(f"{options.out}: at step {trainer.step}, and --steps is {options.steps}")
+        raise UsageError(
+            f"{options.out}: at step {trainer.step}, and --steps is {options.steps} (it counts all "
+            "steps; a larger number goes on)"
+        )
     with _Progress(trainer) as progress:
         last = trainer.train()
         progress.finish(last)
@@ -243,10 +246,12 @@ class _Progress:
         if trainer.placement.fell_back:
             where += f" (not on the engine: {trainer.placement.why_not})"
         begin = f"from step {trainer.step}" if trainer.step else "from the start"
+        what = f"{trainer.num_parameters:,} parameters"
+        if trainer.settings.lora is not None:
+            what = f"{trainer.trained} of {what}"
         processes = f", {trainer.world.ranks} processes" if trainer.world.ranks > 1 else ""
         self._say(
-            f"{trainer.config['model_type']}, {trainer.kind}{trainer.num_parameters:,} parameters "
-            f"on {where}"
+            f"{trainer.config['model_type']}, {what} on {where}"
             f"{processes}; {begin} to step {self._steps}"
         )
         return self

@@ -319,7 +319,7 @@ def test_another_run_is_not_gone_on_with(tokens: Path, tmp_path: Path) -> None:
         "lr was 0.01 and is 0.001": {"lr": 1e-3},
         "lora rank was 3 and is 4": {"lora": replace(LORA, rank=4)},
         "lora dropout was 0.2 and is 0.0": {"lora": replace(LORA, dropout=0.0)},
-        "lora rank was 3 and is None": {"lora": None},
+        "trained an adapter, and a whole model is to be trained": {"lora": None},
         r"SHA-256 of the base's weights was '\w+' and is": {
             "model": _other_weights(tmp_path / "base")
         },

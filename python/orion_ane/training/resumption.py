@@ -101,6 +101,7 @@ def _meaning(trainer: Trainer) -> dict[str, Any]:
     """What must be the same for the steps to come to be those of the same run."""
     rows = trainer.data.batch * trainer.world.ranks * trainer.settings.accumulation
     return {
+        "trained": trainer._subject.trained,
         **trainer.settings.optimization(),
         **trainer._subject.meaning(),
         "sequence": trainer.data.sequence,
@@ -117,11 +118,16 @@ def _require_same(trainer: Trainer, directory: Path, record: Record) -> None:
         {key: value for key, value in config.items() if key not in _IRRELEVANT}
         for config in (stored, trainer.config)
     )
+    subject = trainer._subject.trained
+    if before.get("trained") != subject:
+        raise Error(
+            f"{directory}: this run trained {before.get('trained')}, and {subject} is to be trained"
+        )
     differences = [*_differences(then, now, "config "), *_differences(before, _meaning(trainer))]
     if differences:
         raise Error(
             f"{directory}: this run is another one: {'; '.join(differences)} (resume with the same "
-            "options, or begin a new run with --model and this directory)"
+            "options, or begin a new run in another directory)"
         )
 
 

@@ -26,8 +26,8 @@ _ADAPTER_NAME = "trained"
 class Subject(ABC):
     """A model as it was found, and of it what is trained: the core's weights by name."""
 
-    kind = ""
-    """For people, before the number of parameters."""
+    trained: str
+    """What it is, for people."""
     shape: LoraShape | None = None
     """Of the adapter, if one is trained."""
     base: str = ""
@@ -62,6 +62,8 @@ class Subject(ABC):
 class WholeModel(Subject):
     """Every weight of a model."""
 
+    trained = "a whole model"
+
     def fill(self, stage: Path, weights: Arrays) -> None:
         """A model directory as Hugging Face has it."""
         checkpoint.fill(stage, self.start.config, weights, self.start.tokenizer)
@@ -86,7 +88,7 @@ class WholeModel(Subject):
 class AdapterBeside(Subject):
     """A and B of an adapter; the model is only read."""
 
-    kind = "an adapter of "
+    trained = "an adapter"
 
     def __init__(self, start: Start, lora: Lora, seed: int) -> None:
         super().__init__(start)

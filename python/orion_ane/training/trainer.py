@@ -94,9 +94,9 @@ class Trainer:
         return self._core.device
 
     @property
-    def kind(self) -> str:
-        """What is trained, for people: empty for a whole model, "an adapter of "."""
-        return self._subject.kind
+    def trained(self) -> str:
+        """What is trained, for people: "a whole model" or "an adapter"."""
+        return self._subject.trained
 
     @property
     def num_parameters(self) -> int:
