@@ -83,11 +83,17 @@ def on_cpu(steps: int) -> Losses:
 
 
 def check_curve(losses: Losses) -> None:
-    """Near the CPU's curve at every step, on average far nearer, and downwards."""
+    """Near the CPU's curve at every step, nearer in every pass over the data, and downwards.
+
+    Once windows are known by heart, roundings tell: engines that legalize otherwise are then as far
+    from each other as from the CPU.
+    """
     wanted = on_cpu(len(losses))
-    np.testing.assert_allclose(losses, wanted, rtol=0.02, atol=0.03)
-    assert abs(np.mean(losses / wanted - 1)) < 2e-3
+    np.testing.assert_allclose(losses, wanted, rtol=0.02, atol=0.06)
     once = windows(len(losses))
+    for start in range(0, len(losses) - once + 1, once):
+        here, near = slice(start, start + once), 1e-3 if start < len(losses) // 2 else 0.01
+        assert losses[here].mean() == pytest.approx(wanted[here].mean(), rel=near)
     assert losses[-once:].mean() < 0.7 * losses[:once].mean()
 
 
