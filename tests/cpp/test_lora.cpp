@@ -6,6 +6,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 
 using namespace orion;
@@ -76,6 +77,19 @@ TEST_CASE("an adapter beside a weight, packed or not, is the weight with it work
   TensorMap with_adapter = weights;
   for (const auto& [name, tensor] : adapter.tensors) with_adapter.emplace(name, tensor);
   const TensorMap beside = evaluate(with_lora(graph, shape, modules), inputs, with_adapter);
+
+  modules.clear();
+  const Graph masked = with_lora(graph, shape, modules, true);
+  TensorMap masked_inputs = inputs;
+  for (std::size_t i = 0; i < modules.size(); ++i) {
+    const std::string port = str("mask_", i);
+    const Tensor mask(masked.node(*masked.find(port)).type);
+    std::ranges::fill(mask.as<float>(), i == 0 ? 1.0F : 0.0F);  // `up` as it is, `down` without
+    masked_inputs.emplace(port, mask);
+  }
+  const TensorMap half = evaluate(masked, masked_inputs, with_adapter);
+  CHECK(half.at("y").identical(beside.at("y")));
+  CHECK(half.at("z").identical(evaluate(graph, inputs, weights).at("z")));
 
   std::vector<PackedLora> ports;
   const Graph packed = with_packed_lora(graph, shape, ports);
