@@ -58,6 +58,15 @@ class Reference:
         wanted = torch.tensor(targets, dtype=torch.long).reshape(-1)
         return torch.nn.functional.cross_entropy(logits.reshape(-1, logits.shape[-1]), wanted)
 
+    def step(self, ids: Any, targets: Any) -> float:
+        """The loss before the step."""
+        loss = self.loss(ids, targets)
+        self.optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.parameters.values(), 1.0)
+        self.optimizer.step()
+        return float(loss.item())
+
     def arrays(self, of: Callable[[Any], Any]) -> Arrays:
         return {
             name.removeprefix("base_model.model.").replace(".default", ""): of(p).numpy().copy()
@@ -93,13 +102,8 @@ def test_ten_steps_are_those_of_peft(case: str, tmp_path: Path) -> None:
     assert trainer.weights.keys() == reference.arrays(lambda p: p.detach()).keys()
     assert trainer.first_moments.keys() == trainer.gradients.keys() == trainer.weights.keys()
     for ids, targets in _batches(10, 60):
-        loss = reference.loss(ids, targets)
-        reference.optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(reference.parameters.values(), 1.0)
-        reference.optimizer.step()
         trainer.accumulate(ids, targets)
-        assert abs(trainer.step(1e-2).loss - loss.item()) < 1e-4
+        assert abs(trainer.step(1e-2).loss - reference.step(ids, targets)) < 1e-4
     for name, array in reference.arrays(lambda p: p.detach()).items():
         np.testing.assert_allclose(trainer.weights[name], array, atol=2e-4)
 
@@ -162,13 +166,8 @@ def test_steps_with_dropout_are_those_of_peft(
         for module, layer in enumerate(masked):
             channels = layer.lora_A["default"].weight.shape[1]
             layer.lora_dropout["default"].mask = _mask(9, step, module, channels, 0.3)
-        loss = reference.loss(ids, targets)
-        reference.optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(reference.parameters.values(), 1.0)
-        reference.optimizer.step()
         trainer.accumulate(ids, targets)
-        assert abs(trainer.step(1e-2).loss - loss.item()) < most
+        assert abs(trainer.step(1e-2).loss - reference.step(ids, targets)) < most
 
 
 # -- on text ---------------------------------------------------------------------------------------
