@@ -1,5 +1,6 @@
 #include "sim/simulator.h"
 
+#include "ane/engine_share.h"
 #include "base/shared_directory.h"
 #include "orion/error.h"
 #include "sim/model.h"
@@ -59,19 +60,21 @@ fs::path own_directory(std::string_view profile) {
   return directory.path() / fs::path(profile).filename();
 }
 
+ane::EngineInfo info_of(std::string_view profile) {
+  return {.framework = "simulator",
+          .chip = std::string(profile),
+          .os_build = "simulated",
+          .on_disk = false,
+          .found = {},
+          .missing = {}};
+}
+
 class SimEngine : public ane::Engine {
  public:
-  SimEngine(const ane::Profile& profile, fs::path staging)
+  SimEngine(const ane::Profile& profile, Place staging)
       : profile_(profile), staging_(std::move(staging)), process_(Process::of(profile.name)) {}
 
-  ane::EngineInfo info() override {
-    return {.framework = "simulator",
-            .chip = profile_.name,
-            .os_build = "simulated",
-            .on_disk = false,
-            .found = {},
-            .missing = {}};
-  }
+  ane::EngineInfo info() override { return info_of(profile_.name); }
 
   ane::Status create_surface(std::size_t bytes, std::unique_ptr<ane::Surface>& surface) override {
     surface = std::make_unique<SimSurface>(bytes, process_);
@@ -89,14 +92,16 @@ class SimEngine : public ane::Engine {
 
  private:
   ane::Profile profile_;
-  fs::path staging_;
+  Place staging_;
   std::shared_ptr<Process> process_;
 };
 
 }  // namespace
 
 std::unique_ptr<ane::Engine> open_simulator(const ane::Profile& profile, const fs::path& staging) {
-  return std::make_unique<SimEngine>(profile, staging.empty() ? own_directory(profile.name) : staging);
+  const bool by_client = !staging.empty();
+  return std::make_unique<SimEngine>(profile, Place{.root = by_client ? staging : own_directory(profile.name),
+                                                    .staged_by_client = by_client});
 }
 
 Counters counters(std::string_view profile) {
@@ -108,6 +113,7 @@ void freeze_weights(std::string_view profile, bool frozen) {
 }
 
 void restart(std::string_view profile) {
+  ane::share_of(info_of(profile))->restart();
   Process::of(profile)->restart();
 }
 
