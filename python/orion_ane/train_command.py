@@ -101,6 +101,7 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
             else f" (default: {default})"
         )
         add(option, dest=setting, type=type_, metavar=metavar, default=default, help=help_ + shown)
+    add("--precision", choices=("fp32", "bf16"), default="fp32", help="of products on the CPU")
     add("--schedule", choices=SCHEDULES, default=_DEFAULTS["schedule"], help="default: cosine")
     add(
         "--betas",

@@ -57,23 +57,60 @@ inline float nearest(float value) {
   return (value + shift) - shift;
 }
 
-/// The level of value / scale plus the offset; `most` is the highest level.
+/// The level of value / scale, plus the offset.
 template <class Kind>
-std::uint8_t level_of(float value, float inverse) {
+float level_of(float value, float inverse) {
   constexpr float least = Kind::parts == 1 ? 1.0F : 0.0F;
   constexpr float most = Kind::parts == 1 ? 255.0F : 15.0F;
   const float level = nearest(value * inverse) + static_cast<float>(Kind::offset);
-  return static_cast<std::uint8_t>(level < least ? least : level > most ? most : level);
+  return level < least ? least : level > most ? most : level;
 }
 
-/// Rounds a group: its scales and its words. With 8 levels on one side and 7 on the other, the value of
-/// largest magnitude is put on the longer one.
+/// The squares of what rounding with these scales loses, summed for each output.
+template <class Kind>
+void losses_of(const float* group, const float* scales, float* losses) {
+  alignas(64) float inverse[panel_width];
+  for (std::int64_t j = 0; j < panel_width; ++j) {
+    inverse[j] = scales[j] == 0.0F ? 0.0F : 1.0F / scales[j];
+    losses[j] = 0.0F;
+  }
+  for (std::int64_t i = 0; i < group_inputs; ++i)
+    for (std::int64_t j = 0; j < panel_width; ++j) {
+      const float value = group[i * panel_width + j];
+      const float level = level_of<Kind>(value, inverse[j]) - static_cast<float>(Kind::offset);
+      const float lost = value - level * scales[j];
+      losses[j] += lost * lost;
+    }
+}
+
+/// 8 bits: the largest magnitude is level 127. 4 bits have a level more on the negative side, and few enough in
+/// all that giving up a little of the largest value may keep more of the others: the best of some scales.
+template <class Kind>
+void choose_scales(const float* group, float* scales) {
+  alignas(64) float largest[panel_width], tried[panel_width], loss[panel_width], least[panel_width];
+  largest_of(group, largest);
+  if constexpr (Kind::parts == 1) {
+    for (std::int64_t j = 0; j < panel_width; ++j) scales[j] = __builtin_fabsf(largest[j]) / 127.0F;
+    return;
+  }
+  constexpr float levels[] = {-8.0F, -8.5F, -9.0F, -9.5F, -7.5F, -7.0F, 7.0F, 7.5F, 8.0F, 8.5F};
+  for (std::int64_t j = 0; j < panel_width; ++j) least[j] = __builtin_inff();
+  for (const float level : levels) {
+    for (std::int64_t j = 0; j < panel_width; ++j) tried[j] = largest[j] / level;
+    losses_of<Kind>(group, tried, loss);
+    for (std::int64_t j = 0; j < panel_width; ++j) {
+      const bool better = loss[j] < least[j];
+      scales[j] = better ? tried[j] : scales[j];
+      least[j] = better ? loss[j] : least[j];
+    }
+  }
+}
+
+/// Rounds a group: its scales and its words.
 template <class V, class Kind>
 void round_group(const float* group, std::byte* to) {
-  alignas(64) float scales[panel_width], inverse[panel_width];
-  largest_of(group, scales);
-  for (std::int64_t j = 0; j < panel_width; ++j)
-    scales[j] = Kind::parts == 1 ? __builtin_fabsf(scales[j]) / 127.0F : scales[j] / -8.0F;
+  alignas(64) float scales[panel_width] = {}, inverse[panel_width];
+  choose_scales<Kind>(group, scales);
   alignas(64) std::uint16_t halves[panel_width];
   narrow<V>(scales, halves, panel_width);
   widen<V>(halves, scales, panel_width);
@@ -83,7 +120,7 @@ void round_group(const float* group, std::byte* to) {
   constexpr std::int64_t apart = group_inputs / Kind::parts;
   for (std::int64_t i = 0; i < apart; ++i)
     for (std::int64_t j = 0; j < panel_width; ++j) {
-      unsigned byte = level_of<Kind>(group[i * panel_width + j], inverse[j]);
+      auto byte = static_cast<unsigned>(level_of<Kind>(group[i * panel_width + j], inverse[j]));
       if constexpr (Kind::parts == 2)
         byte |= static_cast<unsigned>(level_of<Kind>(group[(i + apart) * panel_width + j], inverse[j])) << 4U;
       bytes[(i / 4 * panel_width + j) * 4 + i % 4] = static_cast<std::uint8_t>(byte);

@@ -21,10 +21,13 @@ std::unique_ptr<Trainer> make_trainer(const py::dict& config, const py::object& 
 TrainOptions make_options(std::int64_t batch, std::int64_t sequence, double beta1, double beta2,
                           double epsilon, double weight_decay, double clip, double loss_scale,
                           bool dynamic_loss_scale, std::int64_t growth_interval, std::int64_t check_every,
-                          std::optional<LoraShape> lora) {
+                          std::optional<LoraShape> lora, const std::string& precision) {
+  if (precision != "fp32" && precision != "bf16")
+    fail("train: precision '", precision, "', fp32 or bf16 is needed");
   return {.batch = batch,
           .sequence = sequence,
           .adamw = {beta1, beta2, epsilon, weight_decay},
+          .products = precision == "bf16" ? MatrixFormat::bf16 : MatrixFormat::exact,
           .clip = clip,
           .loss_scale = {loss_scale, dynamic_loss_scale, growth_interval},
           .check_every = check_every,
@@ -70,7 +73,7 @@ void bind_options(py::module_& m) {
            py::arg("loss_scale") = usual.loss_scale.scale,
            py::arg("dynamic_loss_scale") = usual.loss_scale.dynamic,
            py::arg("growth_interval") = usual.loss_scale.growth_interval,
-           py::arg("check_every") = usual.check_every, py::arg("lora") = py::none())
+           py::arg("check_every") = usual.check_every, py::arg("lora") = py::none(), py::arg("precision") = "fp32")
       .def_readonly("batch", &TrainOptions::batch)
       .def_readonly("sequence", &TrainOptions::sequence);
   py::class_<TrainState>(m, "TrainState", "What a resumed run needs besides the parameters.")

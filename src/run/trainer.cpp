@@ -131,6 +131,8 @@ struct Trainer::Impl {
         dtype(in_place ? DType::fp32 : DType::fp16) {
     check_options(config, options);
     if (!host.shares_host_memory()) fail("train: the host device is ", host.name(), ", cpu is needed");
+    if (options.products != MatrixFormat::exact && (options.products != MatrixFormat::bf16 || !in_place))
+      fail("train: products in ", options.products, ": on cpu exact or bf16, elsewhere exact is needed");
     state.loss_scale = options.loss_scale.scale != 0.0 ? options.loss_scale.scale
                        : in_place                      ? 1.0
                                                        : default_half_scale;
@@ -157,8 +159,8 @@ struct Trainer::Impl {
         add_parameter(wanted.name, value);
     }
     if (options.lora) load_adapters(weights);
-    on_host.emplace(host);
-    if (in_place) return void(on_device.emplace(device));
+    on_host.emplace(host, options.products);
+    if (in_place) return void(on_device.emplace(device, options.products));
     list_device_weights();
     device_weights = device.load(layer_weights());
     on_device.emplace(device, device_weights, options.lora ? trained() : WeightTest());
