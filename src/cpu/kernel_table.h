@@ -96,6 +96,8 @@ struct Kernels {
   void (*sum_rows)(const SumCall&, std::int64_t begin, std::int64_t end);  // inner 1; of outer
   /// Columns begin to end of (outer, inner) seen as one axis; no part crosses from one `outer` to the next.
   void (*sum_columns)(const SumCall&, std::int64_t begin, std::int64_t end);
+  void (*largest_rows)(const SumCall&, std::int64_t begin, std::int64_t end);  // the same parts
+  void (*largest_columns)(const SumCall&, std::int64_t begin, std::int64_t end);
   void (*adamw)(const AdamwCall&, std::int64_t begin, std::int64_t end);
   float (*square_sum)(const float*, std::int64_t count);
   std::int64_t (*argmax)(const float*, std::int64_t count);

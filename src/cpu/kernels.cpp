@@ -386,14 +386,28 @@ void cross_entropy(ThreadPool& pool, const CrossEntropyCall& call) {
   split_rows(pool, call, call.rows, call.cols, kernels().cross_entropy);
 }
 
-void sum(ThreadPool& pool, const SumCall& call) {
-  if (call.inner == 1) return split_rows(pool, call, call.outer, call.size, kernels().sum_rows);
+namespace {
+
+using Reduce = void (*)(const SumCall&, std::int64_t, std::int64_t);
+
+void reduce(ThreadPool& pool, const SumCall& call, Reduce rows, Reduce columns) {
+  if (call.inner == 1) return split_rows(pool, call, call.outer, call.size, rows);
   const std::int64_t grain = ceil_div(elements_at_once, call.size);
   for (std::int64_t o = 0; o < call.outer; ++o)
     pool.split(call.inner, ceil_div(grain, panel_width) * panel_width,
                [&](std::int64_t begin, std::int64_t end) {
-                 kernels().sum_columns(call, o * call.inner + begin, o * call.inner + end);
+                 columns(call, o * call.inner + begin, o * call.inner + end);
                });
+}
+
+}  // namespace
+
+void sum(ThreadPool& pool, const SumCall& call) {
+  reduce(pool, call, kernels().sum_rows, kernels().sum_columns);
+}
+
+void largest(ThreadPool& pool, const SumCall& call) {
+  reduce(pool, call, kernels().largest_rows, kernels().largest_columns);
 }
 
 void select(ThreadPool& pool, const SelectCall& c) {

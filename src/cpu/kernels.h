@@ -224,6 +224,8 @@ struct SumCall {
 };
 
 void sum(ThreadPool& pool, const SumCall& call);
+/// y = the largest of them instead, NaN if one is NaN; the factor is not used.
+void largest(ThreadPool& pool, const SumCall& call);
 
 /// Index of the largest element, the first one if several are; the first NaN if there is one.
 std::int64_t argmax(const float* x, std::int64_t count);

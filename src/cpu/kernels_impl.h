@@ -40,6 +40,8 @@ constexpr Kernels make_kernels(std::string_view name) {
       .cross_entropy = cross_entropy<V>,
       .sum_rows = sum_rows<V>,
       .sum_columns = sum_columns<V>,
+      .largest_rows = largest_rows<V>,
+      .largest_columns = largest_columns<V>,
       .adamw = adamw<V>,
       .square_sum = square_sum<V>,
       .argmax = argmax<V>,
