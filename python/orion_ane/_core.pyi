@@ -681,6 +681,7 @@ class TrainOptions:
         growth_interval: typing.SupportsInt | typing.SupportsIndex = 200,
         check_every: typing.SupportsInt | typing.SupportsIndex = 100,
         lora: LoraShape | None = None,
+        precision: str = "fp32",
     ) -> None: ...
     @property
     def batch(self) -> int: ...

@@ -67,8 +67,8 @@ struct MatrixView {
   std::int64_t col = 1;
 };
 
-/// Fills `panels.data` (which must be writable, `panels.bytes()` large) from a matrix (N, K). What is not
-/// finite is an Error in the int8 and int4 formats.
+/// Fills `panels.data` (which must be writable, `panels.bytes()` large) from a matrix (N, K). In the int8
+/// and int4 formats every value must be finite.
 void pack_panels(ThreadPool& pool, const MatrixView& from, const Panels& panels);
 /// Writes the panels as the matrix (N, K) that `to` describes; `to.data` must be writable.
 void unpack_panels(ThreadPool& pool, const Panels& panels, const MatrixView& to);

@@ -3,7 +3,6 @@
 #include "cpu/kernel_table.h"
 #include "orion/error.h"
 
-#include <cmath>
 #include <cstring>
 
 namespace orion::cpu {
@@ -66,23 +65,10 @@ void pack_pairs(const MatrixView& from, const Panels& panels, std::int64_t begin
         }
 }
 
-void check_finite(const MatrixView& from, const Panels& panels, std::int64_t begin, std::int64_t end) {
-  for (std::int64_t n = begin; n < end; ++n)
-    for (std::int64_t k = 0; k < panels.k; ++k) {
-      const float value = read_element(from.data, from.dtype, n * from.row + k * from.col);
-      if (!std::isfinite(value))
-        fail("a matrix holds ", value, " at output ", n, ", input ", k, ", which ", panels.format,
-             " cannot: use fp32 or bf16");
-    }
-}
-
 }  // namespace
 
 void pack_panels(ThreadPool& pool, const MatrixView& from, const Panels& panels) {
   const bool quantised = panels.format == MatrixFormat::int8 || panels.format == MatrixFormat::int4;
-  if (quantised)
-    pool.split(panels.n, 1,
-               [&](std::int64_t begin, std::int64_t end) { check_finite(from, panels, begin, end); });
   pool.split(panels.count(), 1, [&](std::int64_t begin, std::int64_t end) {
     if (panels.format == MatrixFormat::bf16) return pack_pairs(from, panels, begin, end);
     (quantised ? kernels().pack_panels_quantised : kernels().pack_panels)(from, panels, begin, end);

@@ -4,6 +4,7 @@
 #include "orion/error.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace orion::cpu {
 namespace {
@@ -32,6 +33,14 @@ Tensor room_of(std::size_t count) {
 
 TensorType row_major(const TensorType& type, Form form) {
   return {form == Form::wide && is_float(type.dtype) ? DType::fp32 : type.dtype, type.shape};
+}
+
+void check_levels(const Tensor& value, std::string_view name, MatrixFormat format) {
+  if (format != MatrixFormat::int8 && format != MatrixFormat::int4) return;
+  for (std::int64_t i = 0; i < value.shape().size(); ++i)
+    if (!std::isfinite(value.at(i)))
+      fail("weight '", name, "': element ", i, " is ", value.at(i), ", which ", format,
+           " cannot hold; use fp32, fp16 or bf16");
 }
 
 constexpr std::string_view wider = "use fp32";  // what to do about a weight beyond fp16
@@ -63,6 +72,8 @@ void CpuWeights::update(const TensorMap& changes) {
     if (tensor.shape() != found.type.shape || is_float(tensor.dtype()) != is_float(found.type.dtype))
       fail("weight '", name, "' is ", found.type, ", the new value is ", tensor.type());
     checked.emplace_back(&found, narrowed(tensor, found.type.dtype, name, wider));
+    for (const auto& [form, room] : found.forms)
+      if (is_panels(form)) check_levels(checked.back().second, name, room.panels.format);
   }
   for (const auto& [found, tensor] : checked) {
     if (found->forms.empty()) found->given = tensor.clone();
@@ -110,8 +121,10 @@ const void* CpuWeights::rows(std::string_view name, Form form) {
 
 Panels CpuWeights::panels(std::string_view name, Form form, bool by_rows) {
   const std::lock_guard lock(mutex_);
-  return made(entry(name), form, by_rows && format_ == MatrixFormat::int4 ? MatrixFormat::int8 : format_)
-      .panels;
+  const MatrixFormat format = by_rows && format_ == MatrixFormat::int4 ? MatrixFormat::int8 : format_;
+  Entry& found = entry(name);
+  if (!found.given.empty()) check_levels(found.given, name, format);
+  return made(found, form, format).panels;
 }
 
 CpuWeights::Room& CpuWeights::made(Entry& entry, Form form, MatrixFormat format) {

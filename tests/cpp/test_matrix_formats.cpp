@@ -2,7 +2,6 @@
 // are chosen so that nothing rounds, results are exact.
 #include "base/f16.h"
 #include "kernel_bench.h"
-#include "orion/error.h"
 
 #include <doctest/doctest.h>
 
@@ -92,7 +91,7 @@ Floats transpose_of(const Floats& x, std::int64_t rows, std::int64_t cols) {
 }
 
 void check_exact(MatrixFormat format, std::int64_t m, std::int64_t n, std::int64_t k) {
-  INFO(format << " m " << m << " n " << n << " k " << k);
+  INFO(matrix_format_name(format) << " m " << m << " n " << n << " k " << k);
   const Floats w = exact_weights(format, n, k);
   const Floats x = levels(m, k, 127, 127.0F, 0.5F, 1);
   const Doubles want = product(x, w, m, n, k);
@@ -157,7 +156,7 @@ TEST_CASE("matrix formats: activations are rounded to 127 levels or to bfloat16"
   on_every_isa([&] {
     for (const MatrixFormat format : formats)
       for (const std::int64_t m : {1, 4, 9}) {
-        INFO(format << " m " << m);
+        INFO(matrix_format_name(format) << " m " << m);
         ThreadPool pool(1);
         const Floats x = random_floats(m * k, 4);
         const PackedMatrix packed(pool, format, w, n, k);
@@ -172,10 +171,10 @@ TEST_CASE("matrix formats: activations are rounded to 127 levels or to bfloat16"
   });
 }
 
-TEST_CASE("matrix formats: what is not finite stays so, or is refused") {
+TEST_CASE("matrix formats: what comes of activations that are not finite is not finite") {
   ThreadPool pool(1);
   const std::int64_t n = 34, k = 64;
-  Floats w = random_floats(n * k, 3);
+  const Floats w = random_floats(n * k, 3);
   on_every_isa([&] {
     for (const MatrixFormat format : formats)
       for (const std::int64_t m : {1, 3, 6})
@@ -186,11 +185,6 @@ TEST_CASE("matrix formats: what is not finite stays so, or is refused") {
           CHECK_FALSE(std::isfinite(y[0]));
           if (m > 1) CHECK(std::isfinite(y[index(n)]));
         }
-    w[70] = -infinity;
-    CHECK_THROWS_WITH_AS(PackedMatrix(pool, MatrixFormat::int4, w, n, k),
-                         "a matrix holds -inf at output 1, input 6, which int4 cannot: use fp32 or bf16",
-                         Error);
-    w[70] = 0.0F;
   });
 }
 
