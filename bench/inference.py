@@ -21,6 +21,7 @@ from harness import Result, alternate, machine, save, table
 from numpy.typing import NDArray
 from orion_ane import _core
 from orion_ane.initialization import random_weights
+from orion_ane.placement import DTYPES
 from orion_ane.presets import PRESETS
 
 PREFILL_TOKENS = 512
@@ -33,7 +34,7 @@ Array = NDArray[np.float32]
 
 
 class Orion:
-    """Our contender at one weight width."""
+    """Our contender with its weights kept in one way."""
 
     def __init__(self, config: dict[str, Any], weights: dict[str, Array], dtype: str) -> None:
         self.model = _core.LanguageModel(config, weights, dtype, "cpu")
@@ -82,8 +83,7 @@ def contenders(name: str) -> dict[str, Orion | Torch]:
     config = PRESETS[name]
     weights = random_weights(config)
     found: dict[str, Orion | Torch] = {
-        "orion fp16": Orion(config, weights, "fp16"),
-        "orion fp32": Orion(config, weights, "fp32"),
+        f"orion {dtype}": Orion(config, weights, dtype) for dtype in DTYPES
     }
     if importlib.util.find_spec("torch") and importlib.util.find_spec("transformers"):
         found["pytorch fp32"] = Torch(config, weights, "float32")

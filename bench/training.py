@@ -102,12 +102,16 @@ class Handed(dict[str, Any]):
 class Orion:
     """Our trainer on the CPU."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Work, precision: str) -> None:
         from orion_ane import _core
 
         config = CONFIGS[work.model]
         options = _core.TrainOptions(
-            batch=work.batch, sequence=work.sequence, weight_decay=WEIGHT_DECAY, clip=CLIP
+            batch=work.batch,
+            sequence=work.sequence,
+            weight_decay=WEIGHT_DECAY,
+            clip=CLIP,
+            precision=precision,
         )
         self.trainer = _core.Trainer(config, Handed(random_weights(config)), "cpu", options)
 
@@ -169,7 +173,8 @@ class Torch:
 
 
 def make(name: str, work: Work) -> Contender:
-    return Orion(work) if name == "orion fp32" else Torch(work, autocast="bf16" in name)
+    library, precision = name.split()
+    return Orion(work, precision) if library == "orion" else Torch(work, precision == "bf16")
 
 
 def peak_bytes() -> int:
@@ -276,10 +281,12 @@ def table(results: list[Result], work: Work, ceiling: float) -> str:
 
 
 def contenders(bf16: bool) -> list[str]:
+    libraries = ["orion", "pytorch"]
     if not (importlib.util.find_spec("torch") and importlib.util.find_spec("transformers")):
         print("PyTorch or transformers is not installed: no peer to compare with")
-        return ["orion fp32"]
-    return ["orion fp32", "pytorch fp32", *(["pytorch bf16"] if bf16 else [])]
+        libraries = ["orion"]
+    precisions = ("fp32", "bf16") if bf16 else ("fp32",)
+    return [f"{library} {precision}" for precision in precisions for library in libraries]
 
 
 def main() -> None:
@@ -293,7 +300,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--warmup", type=int, default=1)
     parser.add_argument("--threads", type=int)
-    parser.add_argument("--no-bf16", action="store_true", help="without PyTorch's bf16 autocast")
+    parser.add_argument("--no-bf16", action="store_true", help="fp32 alone")
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
     if options.threads:

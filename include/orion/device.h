@@ -2,6 +2,7 @@
 #pragma once
 
 #include "orion/graph.h"
+#include "orion/matrix_format.h"
 
 #include <limits>
 #include <memory>
@@ -15,7 +16,7 @@ class DeviceWeights {
  public:
   virtual ~DeviceWeights() = default;
   virtual std::vector<Port> list() const = 0;
-  /// The current value of one weight, in the type it was given.
+  /// The current value of one weight, in the type it was given; what its format has rounded is rounded.
   virtual Tensor read(std::string_view name) const = 0;
   /// Replaces whole weights; the programs that share them see the new values at their next run, without
   /// planning again. All or nothing: on Error no weight has changed.
@@ -64,6 +65,8 @@ class Device {
   /// Takes weights over. The tensors are read when programs that use them are compiled and must not
   /// change until then.
   virtual std::shared_ptr<DeviceWeights> load(const TensorMap& weights) = 0;
+  /// The same, the matrices that products read being kept in a format. Error if this device has `exact` alone.
+  virtual std::shared_ptr<DeviceWeights> load_as(const TensorMap& weights, MatrixFormat format);
   /// Error if the graph needs a weight that is missing or of another shape. A float weight of another
   /// width is converted; a value that does not fit fp16 is an Error.
   virtual std::unique_ptr<Program> compile(const Graph& graph, std::shared_ptr<DeviceWeights> weights) = 0;

@@ -182,12 +182,24 @@ class TextModel {
 /// another shape.
 Tensor load_weight(const WeightSource& weights, const Port& wanted);
 
+/// In what a model is kept and computed: the width of weights, activations and caches, and the format of
+/// matrices.
+struct Precision {
+  DType dtype = DType::fp32;
+  MatrixFormat matrices = MatrixFormat::exact;
+
+  Precision(DType width, MatrixFormat format = MatrixFormat::exact) : dtype(width), matrices(format) {}
+};
+/// "fp32", "fp16", or "bf16", "int8" and "int4": matrices in that format, all else fp16. Error for any other
+/// name.
+Precision precision_from_name(std::string_view name);
+
 /// A configuration with its weights on a device that runs whole models. The programs used last are kept.
 class LanguageModel final : public TextModel {
  public:
-  /// Asks for every weight of the model once. What comes in another width than `dtype` is converted at once;
+  /// Asks for every weight of the model once. What comes in another width than the precision's is converted at once;
   /// Error if it does not fit, is no float, or has another shape.
-  LanguageModel(ModelConfig config, const WeightSource& weights, DType dtype, Device& device);
+  LanguageModel(ModelConfig config, const WeightSource& weights, Precision precision, Device& device);
 
   const ModelConfig& config() const override { return config_; }
   DType dtype() const override { return dtype_; }

@@ -685,6 +685,7 @@ class TrainOptions:
         dropout_seed: typing.SupportsInt | typing.SupportsIndex = 0,
         process: typing.SupportsInt | typing.SupportsIndex = 0,
         processes: typing.SupportsInt | typing.SupportsIndex = 1,
+        precision: str = "fp32",
     ) -> None: ...
     @property
     def batch(self) -> int: ...

@@ -9,7 +9,7 @@ import orion_ane
 from orion_ane._core import DeviceError, Error
 from orion_ane.arguments import UsageError, integer
 from orion_ane.data import Dataset
-from orion_ane.placement import POLICIES
+from orion_ane.placement import DTYPES, POLICIES
 from orion_ane.training import evaluate
 
 
@@ -31,7 +31,7 @@ def add_eval_arguments(parser: argparse.ArgumentParser) -> None:
         choices=POLICIES,
         help="without an engine; default: require one named",
     )
-    add("--dtype", choices=("fp16", "fp32"), help="of the weights; default: as in the model")
+    add("--dtype", choices=DTYPES, help="of the weights; default: as in the model")
     add("--threads", type=integer(1), metavar="N", help="default: one per core")
     add("--json", action="store_true", help="print one JSON object")
 

@@ -16,7 +16,7 @@ from typing import Any
 from orion_ane._core import Error
 from orion_ane.arguments import integer, number
 from orion_ane.lora_command import adapter_and_scale
-from orion_ane.placement import DECODES, HEADS, POLICIES
+from orion_ane.placement import DECODES, DTYPES, HEADS, POLICIES
 from orion_ane.text import require_unicode
 
 
@@ -69,7 +69,7 @@ def add_generate_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--decode", choices=DECODES, default="engine", help="cpu: only the prompt on the engine")
     add("--head", choices=HEADS, default="host", help="engine: the logits on the engine too")
-    add("--dtype", choices=("fp16", "fp32"), help="of the weights; default: as in the model")
+    add("--dtype", choices=DTYPES, help="of the weights; default: as in the model")
     add("--threads", type=integer(1), metavar="N", help="default: one per core")
     add("--adapter", metavar="DIR[:SCALE]", help="a LoRA adapter beside the model's weights")
     add("--json", action="store_true", help="print one JSON object when done")

@@ -30,7 +30,7 @@ from orion_ane._core import (
 from orion_ane.adapter import Adapter
 from orion_ane.checkpoint import Checkpoint
 from orion_ane.completion import Completion, CompletionText, Piece, Stats
-from orion_ane.placement import Placement, place, place_model
+from orion_ane.placement import DTYPES, Placement, place, place_model
 from orion_ane.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class Model:
         self.config: dict[str, Any] = dict(config)
         """The content of the model's config.json."""
         self.dtype = dtype
-        """Width of weights and activations: "fp16" or "fp32"."""
+        """How weights are kept: "fp32", "fp16", "bf16", "int8" or "int4"; see `load`."""
         self.last_stats = Stats(load_seconds=load_seconds)
         """Times of the last generation."""
 
@@ -266,8 +266,9 @@ class Model:
         Without `cache` the tokens are a whole text; with it, they continue the `cache` rows of keys
         and values that each layer holds. `last` asks for the last position's logits only.
         """
+        dtype = "fp32" if self.dtype == "fp32" else "fp16"
         return _core.model_graph(
-            self.config, dtype=self.dtype, batch=batch, tokens=tokens, cache=cache, last=last
+            self.config, dtype=dtype, batch=batch, tokens=tokens, cache=cache, last=last
         )
 
     @overload
@@ -466,14 +467,16 @@ def load(
     `device` is "cpu", "ane" (the Neural Engine), "sim:PROFILE" (the engine simulated) or "auto".
     `policy` says what happens without an engine: "require" it, "prefer" it, "never" use it.
     `decode` "cpu" leaves only prompts to the engine; `head` "engine" puts the logits there too,
-    which the host computes otherwise. `dtype` is "fp32" or "fp16", by default the
-    checkpoint's own width, on the engine fp16. `threads` can be chosen once per process, before
-    anything has run; by default it is the number of CPUs. A package runs its own programs wherever
-    it is loaded, in fp16.
+    which the host computes otherwise. `dtype` is one of `DTYPES`, by default "fp16", or "fp32" for
+    a checkpoint that is: "bf16" multiplies in bfloat16, which is fastest for prompts; "int8" and
+    "int4" keep matrices in 8.5 and 4.5 bits a weight, which is fastest for what follows. All but
+    "fp16" are the CPU's. `threads` can be chosen once per process, before anything has run; by
+    default it is the number of CPUs. A package runs its own programs wherever it is loaded, in
+    fp16.
     """
     start = time.perf_counter()
-    if dtype not in (None, "fp16", "fp32"):
-        raise Error(f"dtype {dtype!r}: 'fp16' or 'fp32' is needed")
+    if dtype is not None and dtype not in DTYPES:
+        raise Error(f"dtype {dtype!r}: {', '.join(DTYPES[:-1])} or {DTYPES[-1]} is needed")
     if threads is not None:
         use_threads(threads)
     located = checkpoint.locate(path)
@@ -484,8 +487,8 @@ def load(
         return _load_package(Package(located), placement, dtype, start)
     found = checkpoint.read(located)
     found.check_complete()
-    if placement.on_engine and dtype == "fp32":
-        raise Error("dtype 'fp32': the engine computes in fp16")
+    if placement.on_engine and dtype not in (None, "fp16"):
+        raise Error(f"dtype {dtype!r}: the engine computes in fp16")
     narrow = placement.on_engine or found.dtype != "fp32"
     dtype = dtype or ("fp16" if narrow else "fp32")
     core = _core_model(found, placement, dtype)
@@ -493,8 +496,8 @@ def load(
 
 
 def _load_package(package: Package, placement: Placement, dtype: str | None, start: float) -> Model:
-    if dtype == "fp32":
-        raise Error(f"{package.directory}: dtype 'fp32': a package's programs compute in fp16")
+    if dtype not in (None, "fp16"):
+        raise Error(f"{package.directory}: dtype {dtype!r}: a package's programs compute in fp16")
     if placement.use != "engine":
         raise Error(
             f"{package.directory}: a package decodes with its programs and has the head on the "

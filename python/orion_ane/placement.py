@@ -9,6 +9,8 @@ from orion_ane import _core
 from orion_ane._core import DeviceError, Error
 
 POLICIES = ("require", "prefer", "never")
+DTYPES = ("fp32", "fp16", "bf16", "int8", "int4")
+"""How the weights of a model may be kept; on the engine fp16."""
 DECODES = ("engine", "cpu")
 HEADS = ("host", "engine")
 

@@ -111,6 +111,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         default = _DEFAULTS[setting]
         shown = help_ + default_text(default)
         add(option, dest=setting, type=type_, metavar=metavar, default=default, help=shown)
+    add("--precision", choices=("fp32", "bf16"), default="fp32", help="of products on the CPU")
     add("--schedule", choices=SCHEDULES, default=_DEFAULTS["schedule"], help="default: cosine")
     add(
         "--betas",

@@ -12,7 +12,11 @@ class CpuDevice final : public Device {
   bool shares_host_memory() const override { return true; }
 
   std::shared_ptr<DeviceWeights> load(const TensorMap& weights) override {
-    return std::make_shared<CpuWeights>(weights);
+    return load_as(weights, MatrixFormat::exact);
+  }
+
+  std::shared_ptr<DeviceWeights> load_as(const TensorMap& weights, MatrixFormat format) override {
+    return std::make_shared<CpuWeights>(weights, format);
   }
 
   std::unique_ptr<Program> compile(const Graph& graph, std::shared_ptr<DeviceWeights> weights) override {

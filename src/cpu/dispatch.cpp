@@ -7,8 +7,33 @@
 #include <iterator>
 #include <string>
 
+#if defined(__aarch64__) && defined(__APPLE__)
+#include <sys/sysctl.h>
+#elif defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#endif
+
 namespace orion::cpu {
 namespace {
+
+#if defined(__aarch64__)
+// Armv8.6's products of bfloat16, and those of bytes.
+bool has_bf16() {
+#if defined(__APPLE__)
+  const auto has = [](const char* feature) {
+    int value = 0;
+    std::size_t size = sizeof(value);
+    return sysctlbyname(feature, &value, &size, nullptr, 0) == 0 && value != 0;
+  };
+  return has("hw.optional.arm.FEAT_BF16") && has("hw.optional.arm.FEAT_DotProd");
+#elif defined(__linux__)
+  constexpr unsigned long dot_product = 1UL << 20U, bf16 = 1UL << 14U;  // HWCAP_ASIMDDP, HWCAP2_BF16
+  return (getauxval(AT_HWCAP) & dot_product) != 0 && (getauxval(AT_HWCAP2) & bf16) != 0;
+#else
+  return false;
+#endif
+}
+#endif
 
 bool machine_has(const Kernels& set) {
 #if defined(__x86_64__)
@@ -16,18 +41,24 @@ bool machine_has(const Kernels& set) {
   const bool avx2 =
       __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
   if (&set == &avx2_kernels) return avx2;
-  if (&set == &avx512_kernels)
-    return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+  if (&set == &avx512_kernels) return avx512;
+  if (&set == &avx512_bf16_kernels)
+    return avx512 && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16");
+#elif defined(__aarch64__)
+  if (&set == &neon_bf16_kernels) return has_bf16();
 #endif
   return &set == &portable_kernels || set.name == "neon";  // NEON is part of aarch64
 }
 
 constexpr const Kernels* compiled[] = {
 #if defined(__x86_64__)
+    &avx512_bf16_kernels,
     &avx512_kernels,
     &avx2_kernels,
 #elif defined(__aarch64__)
+    &neon_bf16_kernels,
     &neon_kernels,
 #endif
     &portable_kernels,

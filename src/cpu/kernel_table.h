@@ -9,23 +9,32 @@ namespace orion::cpu {
 /// Inputs multiplied before the sums go to memory: a block of a panel stays in the first-level cache.
 inline constexpr std::int64_t k_block = 256;
 
-/// Columns [0, width) of a matrix (K, width): the right operand of a product, at most one panel wide.
+/// Columns [0, width) of a matrix (K, width): the right operand of a product, at most one panel wide. In
+/// other formats than `exact` it is a panel.
 struct Columns {
   const void* data = nullptr;
   DType dtype = DType::fp32;
   std::int64_t row = panel_width;
   std::int64_t col = 1;
   std::int64_t width = panel_width;
+  MatrixFormat format = MatrixFormat::exact;
 };
 
 /// c (rows, panel_width) = a (rows, K) b (K, panel_width); columns beyond b.width are unspecified.
 struct ProductPart {
-  const float* a = nullptr;  // as pack_rows leaves it
+  const float* a = nullptr;  // as pack_rows leaves it, or pack_rows_bf16
   std::int64_t rows = 0;
   std::int64_t k = 0;
   Columns b;
   float* wide = nullptr;  // scratch (k_block, panel_width)
   float* c = nullptr;     // scratch and result
+};
+
+/// Activations that share a scale: four bytes (-127 to 127) a word, in order, and their sum.
+struct QuantisedGroup {
+  std::int32_t words[group_inputs / 4];
+  float scale;
+  std::int32_t sum;
 };
 
 /// Rows [first, first + rows) and columns [n, n + width) of a result, on their way to memory.
@@ -50,12 +59,23 @@ struct Kernels {
   std::string_view name;
   std::int64_t tile_rows;  // rows of A in a register tile
 
-  void (*linear_vectors)(const LinearCall&, std::int64_t begin, std::int64_t end);  // panels; M <= 4
+  /// Whether products of the formats bf16, int8 and int4 multiply pairs of bfloat16; else those of bf16 are
+  /// of fp32 values that were rounded, and those of int8 and int4 of fp32 values.
+  bool dots_pairs;
+
+  /// Panels begin to end, M <= 4. x is `call.x`, in other formats than `exact` what pack_vectors made of it.
+  void (*linear_vectors)(const LinearCall&, const void* x, std::int64_t begin, std::int64_t end);
+  void (*pack_vectors)(const LinearCall&, void* to);
   /// x (rows, K) -> [ceil(rows / tile_rows)][K][tile_rows], tiles begin to end; rows missing in the last
   /// tile are left as they are.
   void (*pack_rows)(const float* x, std::int64_t row, std::int64_t col, std::int64_t rows, std::int64_t k,
                     float* to, std::int64_t begin, std::int64_t end);
+  /// The same rounded to bfloat16: as floats, or as pairs of inputs [ceil(rows / tile_rows)][ceil(K /
+  /// 2)][tile_rows] (if the set `dots_pairs`), tiles where they would be as floats.
+  void (*pack_rows_bf16)(const float* x, std::int64_t row, std::int64_t col, std::int64_t rows,
+                         std::int64_t k, float* to, std::int64_t begin, std::int64_t end);
   void (*multiply)(const ProductPart&);
+  void (*multiply_bf16)(const ProductPart&);
   void (*store)(const StorePart&);
 
   void (*attend)(const AttentionPart&);
@@ -63,6 +83,7 @@ struct Kernels {
   void (*attend_few)(const AttentionPart&);  // the same for a handful of queries, without scratch
 
   void (*pack_panels)(const MatrixView&, const Panels&, std::int64_t begin, std::int64_t end);
+  void (*pack_panels_quantised)(const MatrixView&, const Panels&, std::int64_t begin, std::int64_t end);
   void (*widen)(const std::uint16_t*, float*, std::int64_t count);
   void (*narrow)(const float*, std::uint16_t*, std::int64_t count);
   void (*layer_norm)(const RowsCall&, std::int64_t begin, std::int64_t end);
@@ -75,6 +96,8 @@ struct Kernels {
   void (*sum_rows)(const SumCall&, std::int64_t begin, std::int64_t end);  // inner 1; of outer
   /// Columns begin to end of (outer, inner) seen as one axis; no part crosses from one `outer` to the next.
   void (*sum_columns)(const SumCall&, std::int64_t begin, std::int64_t end);
+  void (*largest_rows)(const SumCall&, std::int64_t begin, std::int64_t end);  // the same parts
+  void (*largest_columns)(const SumCall&, std::int64_t begin, std::int64_t end);
   void (*adamw)(const AdamwCall&, std::int64_t begin, std::int64_t end);
   float (*square_sum)(const float*, std::int64_t count);
   std::int64_t (*argmax)(const float*, std::int64_t count);
@@ -87,9 +110,11 @@ struct Kernels {
 inline constexpr std::int64_t query_block = 256;
 
 extern const Kernels portable_kernels;
-extern const Kernels avx2_kernels;    // x86-64 only
-extern const Kernels avx512_kernels;  // x86-64 only
-extern const Kernels neon_kernels;    // aarch64 only
+extern const Kernels avx2_kernels;         // x86-64 only
+extern const Kernels avx512_kernels;       // x86-64 only
+extern const Kernels avx512_bf16_kernels;  // x86-64 only
+extern const Kernels neon_kernels;         // aarch64 only
+extern const Kernels neon_bf16_kernels;    // aarch64 only
 
 /// The instruction sets this machine can run, best first.
 std::span<const Kernels* const> supported_kernels();

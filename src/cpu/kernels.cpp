@@ -1,7 +1,6 @@
 // The entry points of kernels.h: work divided over threads, scratch memory handed out.
 #include "cpu/kernels.h"
 
-#include "base/f16.h"
 #include "cpu/kernel_table.h"
 #include "orion/error.h"
 
@@ -43,7 +42,7 @@ class Scratch {
  public:
   Scratch(std::string_view kernel, std::span<std::byte> memory) : kernel_(kernel), memory_(memory) {
     const auto address = reinterpret_cast<std::uintptr_t>(memory.data());
-    skip(aligned(address) - address);
+    if (!memory.empty()) skip(aligned(address) - address);
   }
   std::byte* take(std::size_t bytes) {
     std::byte* piece = memory_.data();
@@ -72,16 +71,16 @@ struct Product {
   const float* a;
   std::int64_t a_row, a_col;
   Columns b;             // the first panel
-  std::int64_t b_panel;  // elements to the next one
+  std::int64_t b_panel;  // bytes to the next one
   float* y;
   std::int64_t y_row, y_col;
   Epilogue epilogue;
+  bool bf16;  // whether the instruction set's products of bfloat16 are used
 
   std::int64_t panels() const { return ceil_div(n, panel_width); }
   Columns columns(std::int64_t panel) const {
     Columns part = b;
-    part.data = static_cast<const std::byte*>(b.data) +
-                panel * b_panel * static_cast<std::int64_t>(dtype_size(b.dtype));
+    part.data = static_cast<const std::byte*>(b.data) + panel * b_panel;
     part.width = std::min(b.width, n - panel * panel_width);
     return part;
   }
@@ -116,7 +115,8 @@ void multiply_rows(ThreadPool& pool, std::int64_t workers, const Product& p, con
   const std::int64_t tiles = ceil_div(rows, isa.tile_rows);
   const float* a = p.a + first * p.a_row;
   each_worker(pool, workers, tiles, [&](std::int64_t, std::int64_t begin, std::int64_t end) {
-    isa.pack_rows(a, p.a_row, p.a_col, rows, p.k, memory.a, begin, end);
+    const auto pack = p.bf16 ? isa.pack_rows_bf16 : isa.pack_rows;
+    pack(a, p.a_row, p.a_col, rows, p.k, memory.a, begin, end);
   });
   const std::int64_t groups = std::min(tiles, ceil_div(workers == 1 ? 1 : 4 * workers, p.panels()));
   each_worker(pool, workers, p.panels() * groups, [&](std::int64_t w, std::int64_t begin, std::int64_t end) {
@@ -127,7 +127,8 @@ void multiply_rows(ThreadPool& pool, std::int64_t workers, const Product& p, con
       const std::int64_t from = tiles * (item % groups) / groups * isa.tile_rows;
       const std::int64_t to = std::min(rows, tiles * (item % groups + 1) / groups * isa.tile_rows);
       const Columns b = p.columns(panel);
-      isa.multiply({memory.a + from * p.k, to - from, p.k, b, wide, c});
+      const auto multiply_part = p.bf16 ? isa.multiply_bf16 : isa.multiply;
+      multiply_part({memory.a + from * p.k, to - from, p.k, b, wide, c});
       isa.store(
           {c, first + from, to - from, panel * panel_width, b.width, p.y, p.y_row, p.y_col, p.epilogue});
     }
@@ -149,12 +150,13 @@ Product product_of(const LinearCall& c) {
           c.x,
           c.x_row,
           c.x_col,
-          {c.w.data, c.w.dtype, panel_width, 1, width},
-          panel_width * c.w.k,
+          {c.w.data, c.w.dtype, panel_width, 1, width, c.w.format},
+          c.w.panel_bytes(),
           c.y,
           c.y_row,
           c.y_col,
-          c.epilogue};
+          c.epilogue,
+          c.w.format != MatrixFormat::exact};
 }
 
 Product product_of(const GemmCall& c) {
@@ -166,11 +168,12 @@ Product product_of(const GemmCall& c) {
           c.a_row,
           c.a_col,
           {c.b, DType::fp32, c.b_row, c.b_col, width},
-          panel_width * c.b_col,
+          panel_width * c.b_col * static_cast<std::int64_t>(sizeof(float)),
           c.c,
           c.c_row,
           c.c_col,
-          c.epilogue};
+          c.epilogue,
+          c.bf16};
 }
 
 /// Inputs [first, first + k) of a product; what they give is added to what the ones before gave.
@@ -206,19 +209,38 @@ LinearCall with_dense_rows(const LinearCall& call, float* memory) {
 
 }  // namespace
 
-std::size_t linear_scratch(const LinearCall& call, int threads) {
-  if (call.m > few_rows) return alignment + ProductMemory::bytes(call.m, call.w.k, threads);
-  return call.x_col == 1 ? 0 : alignment + floats(call.m * call.w.k);
+namespace {
+
+// What a few rows of x become before they meet panels of that format: pairs of bfloat16 (or as many floats),
+// or groups.
+std::size_t packed_vectors_bytes(const LinearCall& call) {
+  if (call.w.format == MatrixFormat::exact) return 0;
+  if (call.w.format == MatrixFormat::bf16) return floats(call.m * ceil_div(call.w.k, 2) * 2);
+  const std::int64_t groups = call.m * ceil_div(call.w.k, group_inputs);
+  return aligned(static_cast<std::size_t>(groups) * sizeof(QuantisedGroup));
 }
 
-void linear(ThreadPool& pool, const LinearCall& call, std::span<std::byte> scratch) {
-  if (call.m > few_rows) return multiply(pool, pool.size(), product_of(call), Scratch("linear", scratch));
+}  // namespace
+
+std::size_t linear_scratch(const LinearCall& call, int threads) {
+  if (call.m > few_rows) return alignment + ProductMemory::bytes(call.m, call.w.k, threads);
+  const std::size_t dense = call.x_col == 1 ? 0 : floats(call.m * call.w.k);
+  const std::size_t bytes = dense + packed_vectors_bytes(call);
+  return bytes == 0 ? 0 : alignment + bytes;
+}
+
+void linear(ThreadPool& pool, const LinearCall& call, std::span<std::byte> memory) {
+  Scratch scratch("linear", memory);
+  if (call.m > few_rows) return multiply(pool, pool.size(), product_of(call), scratch);
   const LinearCall dense =
-      call.x_col == 1 ? call
-                      : with_dense_rows(call, Scratch("linear", scratch).take_floats(call.m * call.w.k));
+      call.x_col == 1 ? call : with_dense_rows(call, scratch.take_floats(call.m * call.w.k));
+  const std::size_t bytes = packed_vectors_bytes(dense);
+  std::byte* packed = bytes == 0 ? nullptr : scratch.take(bytes);
+  if (packed != nullptr) kernels().pack_vectors(dense, packed);
   const std::int64_t grain = ceil_div(elements_at_once, panel_width * call.w.k);
-  pool.split(call.w.count(), grain,
-             [&](std::int64_t begin, std::int64_t end) { kernels().linear_vectors(dense, begin, end); });
+  pool.split(call.w.count(), grain, [&](std::int64_t begin, std::int64_t end) {
+    kernels().linear_vectors(dense, packed, begin, end);
+  });
 }
 
 namespace {
@@ -287,68 +309,7 @@ void attention(ThreadPool& pool, const AttentionCall& call, std::span<std::byte>
       });
 }
 
-// -- constant matrices ----------------------------------------------------------------------------
-
-void pack_panels(ThreadPool& pool, const MatrixView& from, const Panels& panels) {
-  pool.split(panels.count(), 1,
-             [&](std::int64_t begin, std::int64_t end) { kernels().pack_panels(from, panels, begin, end); });
-}
-
-namespace {
-
-float read_element(const void* data, DType dtype, std::int64_t at) {
-  return dtype == DType::fp16 ? half_to_float(static_cast<const std::uint16_t*>(data)[at])
-                              : static_cast<const float*>(data)[at];
-}
-
-void write_element(void* data, DType dtype, std::int64_t at, float value) {
-  if (dtype == DType::fp16)
-    static_cast<std::uint16_t*>(data)[at] = float_to_half(value);
-  else
-    static_cast<float*>(data)[at] = value;
-}
-
-std::int64_t panel_element(const Panels& panels, std::int64_t n, std::int64_t k) {
-  return (n / panel_width * panels.k + k) * panel_width + n % panel_width;
-}
-
-void check_ids(std::span<const std::int32_t> ids, std::int64_t n) {
-  for (std::size_t i = 0; i < ids.size(); ++i)
-    if (ids[i] < 0 || ids[i] >= n)
-      fail("gather: index ", ids[i], " at position ", i, " is outside the table of ", n, " rows");
-}
-
-}  // namespace
-
-void unpack_panels(ThreadPool& pool, const Panels& panels, const MatrixView& to) {
-  pool.split(panels.n, panel_width, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t n = begin; n < end; ++n)
-      for (std::int64_t k = 0; k < panels.k; ++k)
-        write_element(const_cast<void*>(to.data), to.dtype, n * to.row + k * to.col,
-                      read_element(panels.data, panels.dtype, panel_element(panels, n, k)));
-  });
-}
-
-void gather_rows(ThreadPool& pool, const Panels& table, std::span<const std::int32_t> ids, float* y) {
-  check_ids(ids, table.n);
-  pool.split(static_cast<std::int64_t>(ids.size()), 1, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i)
-      for (std::int64_t k = 0; k < table.k; ++k)
-        y[i * table.k + k] =
-            read_element(table.data, table.dtype, panel_element(table, ids[static_cast<std::size_t>(i)], k));
-  });
-}
-
-void gather_rows(ThreadPool& pool, const MatrixView& table, std::int64_t n, std::int64_t k,
-                 std::span<const std::int32_t> ids, float* y) {
-  check_ids(ids, n);
-  pool.split(static_cast<std::int64_t>(ids.size()), 1, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i)
-      for (std::int64_t j = 0; j < k; ++j)
-        y[i * k + j] = read_element(table.data, table.dtype,
-                                    ids[static_cast<std::size_t>(i)] * table.row + j * table.col);
-  });
-}
+// -- conversion ---------------------------------------------------------------------------------
 
 void widen(ThreadPool& pool, const std::uint16_t* from, float* to, std::int64_t count) {
   pool.split(count, elements_at_once, [&](std::int64_t begin, std::int64_t end) {
@@ -425,14 +386,28 @@ void cross_entropy(ThreadPool& pool, const CrossEntropyCall& call) {
   split_rows(pool, call, call.rows, call.cols, kernels().cross_entropy);
 }
 
-void sum(ThreadPool& pool, const SumCall& call) {
-  if (call.inner == 1) return split_rows(pool, call, call.outer, call.size, kernels().sum_rows);
+namespace {
+
+using Reduce = void (*)(const SumCall&, std::int64_t, std::int64_t);
+
+void reduce(ThreadPool& pool, const SumCall& call, Reduce rows, Reduce columns) {
+  if (call.inner == 1) return split_rows(pool, call, call.outer, call.size, rows);
   const std::int64_t grain = ceil_div(elements_at_once, call.size);
   for (std::int64_t o = 0; o < call.outer; ++o)
     pool.split(call.inner, ceil_div(grain, panel_width) * panel_width,
                [&](std::int64_t begin, std::int64_t end) {
-                 kernels().sum_columns(call, o * call.inner + begin, o * call.inner + end);
+                 columns(call, o * call.inner + begin, o * call.inner + end);
                });
+}
+
+}  // namespace
+
+void sum(ThreadPool& pool, const SumCall& call) {
+  reduce(pool, call, kernels().sum_rows, kernels().sum_columns);
+}
+
+void largest(ThreadPool& pool, const SumCall& call) {
+  reduce(pool, call, kernels().largest_rows, kernels().largest_columns);
 }
 
 void select(ThreadPool& pool, const SelectCall& c) {

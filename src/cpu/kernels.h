@@ -9,6 +9,7 @@
 #pragma once
 
 #include "base/threads.h"
+#include "orion/matrix_format.h"
 #include "orion/tensor.h"
 
 #include <cstdint>
@@ -24,15 +25,37 @@ namespace orion::cpu {
 /// B operand).
 inline constexpr std::int64_t panel_width = 32;
 
+/// Inputs that share a scale in the int8 and int4 formats.
+inline constexpr std::int64_t group_inputs = 32;
+
+/// The other formats inside a panel: bf16 in pairs of inputs, [ceil(K / 2)][panel_width][2]; int8 and int4 in
+/// groups of inputs, [ceil(K / group_inputs)] of { fp16 scale [panel_width]; words [..][panel_width] of four
+/// bytes }. int8: byte i of word w is input 4 w + i, 128 added. int4: so are the lower halves of the bytes,
+/// 8 added; the upper ones are 16 inputs further on.
 struct Panels {
   const void* data = nullptr;
-  DType dtype = DType::fp32;  // fp32 or fp16
+  DType dtype = DType::fp32;  // fp32 or fp16, of format exact
   std::int64_t n = 0;
   std::int64_t k = 0;
+  MatrixFormat format = MatrixFormat::exact;
 
   std::int64_t count() const { return (n + panel_width - 1) / panel_width; }
-  std::size_t bytes() const {
-    return static_cast<std::size_t>(count() * panel_width * k) * dtype_size(dtype);
+  std::int64_t panel_bytes() const { return inputs_bytes(k); }
+  std::size_t bytes() const { return static_cast<std::size_t>(count() * panel_bytes()); }
+  /// Bytes of a panel's first inputs, whole pairs or groups.
+  std::int64_t inputs_bytes(std::int64_t inputs) const {
+    const std::int64_t groups = (inputs + group_inputs - 1) / group_inputs;
+    switch (format) {
+      case MatrixFormat::bf16:
+        return (inputs + 1) / 2 * panel_width * 4;
+      case MatrixFormat::int8:
+        return groups * panel_width * (2 + group_inputs);
+      case MatrixFormat::int4:
+        return groups * panel_width * (2 + group_inputs / 2);
+      case MatrixFormat::exact:
+        break;
+    }
+    return inputs * panel_width * static_cast<std::int64_t>(dtype_size(dtype));
   }
 };
 
@@ -44,7 +67,8 @@ struct MatrixView {
   std::int64_t col = 1;
 };
 
-/// Fills `panels.data` (which must be writable, `panels.bytes()` large) from a matrix (N, K).
+/// Fills `panels.data` (which must be writable, `panels.bytes()` large) from a matrix (N, K). In the int8
+/// and int4 formats every value must be finite.
 void pack_panels(ThreadPool& pool, const MatrixView& from, const Panels& panels);
 /// Writes the panels as the matrix (N, K) that `to` describes; `to.data` must be writable.
 void unpack_panels(ThreadPool& pool, const Panels& panels, const MatrixView& to);
@@ -101,6 +125,7 @@ struct GemmCall {
   float* c = nullptr;
   std::int64_t c_row = 0, c_col = 1;
   Epilogue epilogue = {};
+  bool bf16 = false;  // a and b are rounded to bfloat16 before they are multiplied
 };
 
 void gemm(ThreadPool& pool, const GemmCall& call, std::span<std::byte> scratch);
@@ -199,6 +224,8 @@ struct SumCall {
 };
 
 void sum(ThreadPool& pool, const SumCall& call);
+/// y = the largest of them instead, NaN if one is NaN; the factor is not used.
+void largest(ThreadPool& pool, const SumCall& call);
 
 /// Index of the largest element, the first one if several are; the first NaN if there is one.
 std::int64_t argmax(const float* x, std::int64_t count);

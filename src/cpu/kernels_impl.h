@@ -2,8 +2,10 @@
 #pragma once
 
 #include "cpu/kernels_attention.h"
+#include "cpu/kernels_bf16.h"
 #include "cpu/kernels_matmul.h"
 #include "cpu/kernels_panels.h"
+#include "cpu/kernels_quantised.h"
 #include "cpu/kernels_rows.h"
 #include "cpu/kernels_training.h"
 
@@ -14,14 +16,19 @@ constexpr Kernels make_kernels(std::string_view name) {
   return {
       .name = name,
       .tile_rows = V::tile_rows,
-      .linear_vectors = linear_vectors<V>,
+      .dots_pairs = V::dots_pairs,
+      .linear_vectors = linear_vectors_of_any_format<V>,
+      .pack_vectors = pack_vectors<V>,
       .pack_rows = pack_rows<V>,
+      .pack_rows_bf16 = pack_rows_bf16<V>,
       .multiply = multiply<V>,
+      .multiply_bf16 = multiply_bf16<V>,
       .store = store_part<V>,
       .attend = attend<V>,
       .attend_scratch = attend_scratch<V>,
       .attend_few = attend_few<V>,
       .pack_panels = pack_panels<V>,
+      .pack_panels_quantised = pack_panels_quantised<V>,
       .widen = widen<V>,
       .narrow = narrow<V>,
       .layer_norm = layer_norm<V>,
@@ -33,6 +40,8 @@ constexpr Kernels make_kernels(std::string_view name) {
       .cross_entropy = cross_entropy<V>,
       .sum_rows = sum_rows<V>,
       .sum_columns = sum_columns<V>,
+      .largest_rows = largest_rows<V>,
+      .largest_columns = largest_columns<V>,
       .adamw = adamw<V>,
       .square_sum = square_sum<V>,
       .argmax = argmax<V>,

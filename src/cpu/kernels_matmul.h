@@ -5,6 +5,9 @@
 #include "cpu/kernel_table.h"
 #include "cpu/kernels_math.h"
 
+#include <cstddef>
+#include <type_traits>
+
 namespace orion::cpu {
 
 template <class V>
@@ -85,6 +88,14 @@ void store_part(const StorePart& part) {
 
 // -- matrix times matrix --------------------------------------------------------------------------
 
+/// How a lane of the left operand (or a pair) meets one of the right.
+struct MultiplyAdd {
+  template <class V>
+  static V add(V a, V b, V sum) {
+    return fma(a, b, sum);
+  }
+};
+
 /// One tile: c (R, NV * lanes) = or += a (R, k) b (k, NV * lanes). Element (r, k) of a at k * a_k + r.
 struct Tile {
   const float* a;
@@ -97,7 +108,7 @@ struct Tile {
   bool add;
 };
 
-template <class V, int R>
+template <class V, int R, class Step>
 void multiply_tile(const Tile& tile) {
   constexpr int NV = V::tile_vectors;
   V sums[std::size_t{R}][std::size_t{NV}];
@@ -116,7 +127,7 @@ void multiply_tile(const Tile& tile) {
     for (int r = 0; r < R; ++r) {
       const V row(a[r]);
 #pragma GCC unroll 4
-      for (int j = 0; j < NV; ++j) sums[r][j] = fma(row, columns[j], sums[r][j]);
+      for (int j = 0; j < NV; ++j) sums[r][j] = Step::add(row, columns[j], sums[r][j]);
     }
   }
 #pragma GCC unroll 16
@@ -126,19 +137,28 @@ void multiply_tile(const Tile& tile) {
 }
 
 /// A tile one panel wide with 1 to tile_rows rows.
-template <class V, int R = V::tile_rows>
+template <class V, class Step = MultiplyAdd, int R = V::tile_rows>
 void multiply_rows(std::int64_t rows, Tile tile) {
   if constexpr (R > 1)
-    if (rows < R) return multiply_rows<V, R - 1>(rows, tile);
+    if (rows < R) return multiply_rows<V, Step, R - 1>(rows, tile);
   for (int j = 0; j < panel_vectors<V>; j += V::tile_vectors) {
-    multiply_tile<V, R>(tile);
+    multiply_tile<V, R, Step>(tile);
     tile.b += V::tile_vectors * V::lanes;
     tile.c += V::tile_vectors * V::lanes;
   }
 }
 
-/// to[j * to_row + i] = from[i * row + j] for i < rows, j < cols
+/// Vectors of floats as they are.
 template <class V>
+struct LoadFloats {
+  static constexpr std::int64_t floats = 1;  // in a lane
+  static V whole(const float* p) { return V::load(p); }
+  static V part(const float* p, int lanes) { return V::load(p, lanes); }
+};
+
+/// to[j * to_row + i] = from[i * row + j] for i < rows, j < cols. A lane may hold more than one float; `cols`
+/// counts lanes, and `row` is in floats.
+template <class V, class Load = LoadFloats<V>>
 void transpose_block(const float* from, std::int64_t row, std::int64_t rows, std::int64_t cols, float* to,
                      std::int64_t to_row) {
   constexpr std::int64_t L = V::lanes;
@@ -149,8 +169,8 @@ void transpose_block(const float* from, std::int64_t row, std::int64_t rows, std
       V square[V::lanes];
       for (int r = 0; r < V::lanes; ++r)
         square[r] = r >= height  ? V(0.0F)
-                    : width == L ? V::load(from + (i + r) * row + j)
-                                 : V::load(from + (i + r) * row + j, width);
+                    : width == L ? Load::whole(from + (i + r) * row + j * Load::floats)
+                                 : Load::part(from + (i + r) * row + j * Load::floats, width);
       transpose(square);
       for (int c = 0; c < width; ++c)
         height == L ? square[c].store(to + (j + c) * to_row + i)
@@ -243,9 +263,17 @@ constexpr int power_of_two_up_to(int limit) {
   return power;
 }
 
-/// c (R, panel_width) = x (R, K) times one panel. Several sums per output hide the latency of the
-/// multiply-add: input k goes to sum k mod U.
-template <class V, int R, class T>
+/// A row of a panel holds one input of every output, which meets x[k].
+struct SingleInputs {
+  template <class V>
+  static V add(const float* x, std::int64_t k, V column, V sum) {
+    return fma(V(x[k]), column, sum);
+  }
+};
+
+/// c (R, panel_width) = x (R, `size` inputs or pairs) times one panel. Several sums per output hide the
+/// latency of the multiply-add: input k goes to sum k mod U.
+template <class V, int R, class Inputs, class T>
 void multiply_vectors(const float* x, std::int64_t x_row, const T* panel, std::int64_t size, float* c) {
   constexpr int budget = V::vector_accumulators;
   constexpr int fitting = power_of_two_up_to(budget / R);
@@ -265,7 +293,7 @@ void multiply_vectors(const float* x, std::int64_t x_row, const T* panel, std::i
       for (int j = 0; j < NV; ++j) {
         const V column = V::load(w + k * panel_width + j * V::lanes);
 #pragma GCC unroll 4
-        for (int r = 0; r < R; ++r) sums[u][r][j] = fma(V(x[r * x_row + k]), column, sums[u][r][j]);
+        for (int r = 0; r < R; ++r) sums[u][r][j] = Inputs::add(x + r * x_row, k, column, sums[u][r][j]);
       }
     };
     std::int64_t k = 0;
@@ -286,34 +314,42 @@ void multiply_vectors(const float* x, std::int64_t x_row, const T* panel, std::i
   }
 }
 
-template <class V, class T>
-void multiply_few(const LinearCall& call, const T* panel, float* c) {
-  switch (call.m) {
+/// Calls f(std::integral_constant<int, m>) for 1 <= m <= 4.
+template <class F>
+void with_rows(std::int64_t m, const F& f) {
+  switch (m) {
     case 1:
-      return multiply_vectors<V, 1>(call.x, call.x_row, panel, call.w.k, c);
+      return f(std::integral_constant<int, 1>());
     case 2:
-      return multiply_vectors<V, 2>(call.x, call.x_row, panel, call.w.k, c);
+      return f(std::integral_constant<int, 2>());
     case 3:
-      return multiply_vectors<V, 3>(call.x, call.x_row, panel, call.w.k, c);
+      return f(std::integral_constant<int, 3>());
     default:
-      return multiply_vectors<V, 4>(call.x, call.x_row, panel, call.w.k, c);
+      return f(std::integral_constant<int, 4>());
   }
 }
 
-template <class V>
-void linear_vectors(const LinearCall& call, std::int64_t begin, std::int64_t end) {
+/// Multiplies panels begin to end by `multiply(panel, c)` and stores what they give.
+template <class V, class F>
+void linear_panels(const LinearCall& call, std::int64_t begin, std::int64_t end, const F& multiply) {
   alignas(64) float c[4 * panel_width];
   for (std::int64_t p = begin; p < end; ++p) {
-    const std::int64_t start = p * panel_width * call.w.k;
-    if (call.w.dtype == DType::fp16)
-      multiply_few<V>(call, static_cast<const std::uint16_t*>(call.w.data) + start, c);
-    else
-      multiply_few<V>(call, static_cast<const float*>(call.w.data) + start, c);
+    multiply(static_cast<const std::byte*>(call.w.data) + p * call.w.panel_bytes(), c);
     const std::int64_t n = p * panel_width;
     const std::int64_t left = call.w.n - n;
     store_part<V>({c, 0, call.m, n, left < panel_width ? left : panel_width, call.y, call.y_row, call.y_col,
                    call.epilogue});
   }
+}
+
+template <class V, class T>
+void linear_vectors(const LinearCall& call, std::int64_t begin, std::int64_t end) {
+  with_rows(call.m, [&](auto m) {
+    linear_panels<V>(call, begin, end, [&](const std::byte* panel, float* c) {
+      multiply_vectors<V, m.value, SingleInputs>(call.x, call.x_row, reinterpret_cast<const T*>(panel),
+                                                 call.w.k, c);
+    });
+  });
 }
 
 }  // namespace orion::cpu

@@ -135,6 +135,39 @@ void sum_columns(const SumCall& call, std::int64_t begin, std::int64_t end) {
   });
 }
 
+template <class V>
+V larger_of(V a, V b) {
+  return select(is_nan(a), a, max(a, b));
+}
+
+template <class V>
+void largest_rows(const SumCall& call, std::int64_t begin, std::int64_t end) {
+  for (std::int64_t i = begin; i < end; ++i) {
+    alignas(64) float lanes[V::lanes];
+    V largest(-__builtin_inff());
+    const float* x = call.x + i * call.size;
+    std::int64_t j = 0;
+    for (; j + V::lanes <= call.size; j += V::lanes) largest = larger_of(largest, V::load(x + j));
+    largest.store(lanes);
+    float result = lanes[0];
+    const auto take = [&](float value) { result = result != result || result > value ? result : value; };
+    for (int lane = 1; lane < V::lanes; ++lane) take(lanes[lane]);
+    for (; j < call.size; ++j) take(x[j]);
+    call.y[i] = result;
+  }
+}
+
+template <class V>
+void largest_columns(const SumCall& call, std::int64_t begin, std::int64_t end) {
+  const float* x = call.x + begin / call.inner * call.size * call.inner + begin % call.inner;
+  for_vectors<V>(0, end - begin, [&](std::int64_t j, int n) {
+    V largest = V::load(x + j, n);
+    for (std::int64_t i = 1; i < call.size; ++i)
+      largest = larger_of(largest, V::load(x + i * call.inner + j, n));
+    largest.store(call.y + begin + j, n);
+  });
+}
+
 // -- the optimizer --------------------------------------------------------------------------------
 
 template <class V>

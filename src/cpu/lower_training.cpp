@@ -33,7 +33,7 @@ void lower_rows_gradient(Planner& p, NodeId id, void (*kernel)(ThreadPool&, cons
               .in_place = true});
 }
 
-// The axes of a sum as one axis of (outer, size, inner), if they are neighbours.
+// The axes of a sum or maximum as one axis of (outer, size, inner), if they are neighbours.
 std::optional<SumCall> sum_call(const Node& node, const Shape& x) {
   const std::vector<std::int64_t>& axes = node.list("axes");
   if (axes.empty() || axes.back() - axes.front() + 1 != std::ssize(axes)) return std::nullopt;
@@ -90,13 +90,14 @@ void lower_sum(Planner& p, NodeId id) {
   const Node& node = p.node(id);
   const auto call = sum_call(node, p.shape(node.inputs[0]));
   if (!is_float(node.type.dtype) || !call) return lower_reference(p, id);
+  const auto kernel = node.is("reduce_max") ? largest : sum;
   const Slot x = p.wide(node.inputs[0]);
   const Slot y = p.result(id);
-  p.add_step({.label = label(node), .reads = {x}, .writes = y, .run = [=, sums = *call](const Run& run) {
-                SumCall now = sums;
+  p.add_step({.label = label(node), .reads = {x}, .writes = y, .run = [=, parts = *call](const Run& run) {
+                SumCall now = parts;
                 now.x = run.at<float>(x);
                 now.y = run.at<float>(y);
-                sum(run.pool, now);
+                kernel(run.pool, now);
               }});
 }
 

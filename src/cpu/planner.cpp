@@ -84,7 +84,7 @@ Located Planner::stored(NodeId id) {
   if (is_fixed(id)) {
     Located& where = located_[index(id)];
     if (where.slot == no_slot) {
-      const void* address = store(id).form(fixed_name(id), Form::wide);
+      const void* address = store(id).rows(fixed_name(id), Form::wide);
       where = {new_place({.kind = Place::Kind::fixed, .fixed = address}), memory_dtype(node(id).type.dtype)};
     }
     return where;
@@ -100,9 +100,10 @@ bool Planner::is_fixed(NodeId id) const {
 }
 
 Panels Planner::panels(NodeId id, Form form) {
-  Panels panels = panels_of(node(root(id)).type, form);
-  panels.data = store(id).form(fixed_name(id), form);
-  return panels;
+  const auto reads_rows = [&](const Node& user) {
+    return user.is("gather") && root(user.inputs[0]) == root(id);
+  };
+  return store(id).panels(fixed_name(id), form, std::ranges::any_of(graph().nodes(), reads_rows));
 }
 
 bool Planner::has_panels(NodeId id, Form form) const {
@@ -111,7 +112,7 @@ bool Planner::has_panels(NodeId id, Form form) const {
 
 Located Planner::natural(NodeId id) {
   const DType dtype = node(root(id)).type.dtype;
-  return {new_place({.kind = Place::Kind::fixed, .fixed = store(id).form(fixed_name(id), Form::natural)}),
+  return {new_place({.kind = Place::Kind::fixed, .fixed = store(id).rows(fixed_name(id), Form::natural)}),
           dtype};
 }
 

@@ -42,6 +42,8 @@ class Planner {
   /// A fixed value of rank >= 2 packed into panels; `data` is its address.
   Panels panels(NodeId id, Form form);
   bool has_panels(NodeId id, Form form) const;
+  /// Of the weights' matrices, and of products with matrices given at run time.
+  MatrixFormat format() const { return plan_.weights->format(); }
   /// A fixed value row-major in its own type.
   Located natural(NodeId id);
 

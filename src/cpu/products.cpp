@@ -148,11 +148,12 @@ LinearCall shape_of_call(Planner& p, const Node& node) {
   return call;
 }
 
-std::string label_of(const Planner& p, const Product& product) {
+std::string label_of(const Planner& p, const Product& product, MatrixFormat format) {
   const Node& node = p.node(product.node);
   return str(node.op->name, ' ', p.node(product.last).name, product.bias != absent ? " +bias" : "",
              product.activation != Activation::none ? " +activation" : "",
-             product.factor != absent ? " +factor" : "", product.residual != absent ? " +residual" : "");
+             product.factor != absent ? " +factor" : "", product.residual != absent ? " +residual" : "", format == MatrixFormat::exact ? "" : " in ",
+             format == MatrixFormat::exact ? "" : matrix_format_name(format));
 }
 
 }  // namespace
@@ -194,12 +195,14 @@ Slot place_of(Planner& p, const Product& product) {
 void lower_runtime(Planner& planner, const Product& product) {
   const Node& node = planner.node(product.node);
   GemmCall call = shape_of_gemm(planner, node);
+  call.bf16 = planner.format() == MatrixFormat::bf16;
   std::vector<Slot> reads = {planner.wide(node.inputs[0]), planner.wide(node.inputs[1])};
   const Slot a = reads[0], b = reads[1];
   const EpilogueSlots epilogue = epilogue_of(planner, product, reads);
   call.epilogue.activation = product.activation;
   const Slot c = place_of(planner, product);
-  planner.add_step({.label = label_of(planner, product),
+  const MatrixFormat format = call.bf16 ? MatrixFormat::bf16 : MatrixFormat::exact;
+  planner.add_step({.label = label_of(planner, product, format),
                     .reads = std::move(reads),
                     .writes = c,
                     .run =
@@ -225,7 +228,7 @@ void lower_product(Planner& planner, const Product& product) {
   const Slot x = reads[0];
   const EpilogueSlots epilogue = epilogue_of(planner, product, reads);
   const Slot y = planner.result(product.last);
-  planner.add_step({.label = label_of(planner, product),
+  planner.add_step({.label = label_of(planner, product, call.w.format),
                     .reads = std::move(reads),
                     .writes = y,
                     .run =

@@ -2,16 +2,22 @@
 #pragma once
 
 #include <immintrin.h>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 
 namespace orion::cpu::avx2 {
 
+struct Words;
+
 struct Vec {
+  using Integers = Words;
   static constexpr int lanes = 8;
   static constexpr int tile_rows = 6;  // 6 x 2 accumulators, 2 of B, 1 broadcast: 15 of 16 registers
   static constexpr int tile_vectors = 2;
   static constexpr int vector_accumulators = 8;
+  static constexpr bool dots_pairs = false;
+  static constexpr int dot_bias = 0;
 
   __m256 v;
 
@@ -126,6 +132,48 @@ inline Vec split_exponent(Vec a, Vec& exponent) {
 
 inline Vec upper_bits(Vec a) {
   return _mm256_and_ps(a.v, _mm256_castsi256_ps(_mm256_set1_epi32(-4096)));
+}
+
+inline Vec lower_halves(Vec pairs) {
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(pairs.v), 16));
+}
+inline Vec upper_halves(Vec pairs) {
+  return _mm256_and_ps(pairs.v, _mm256_castsi256_ps(_mm256_set1_epi32(-65536)));
+}
+inline Vec round_to_bfloat(Vec a) {
+  const __m256i bits = _mm256_castps_si256(a.v);
+  const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+  const __m256i up = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+  return select(is_nan(a), a + a, upper_halves(_mm256_castsi256_ps(up)));
+}
+
+struct Words {
+  __m256i v;
+
+  Words() = default;
+  Words(__m256i from) : v(from) {}
+  explicit Words(std::int32_t from) : v(_mm256_set1_epi32(from)) {}
+  static Words load(const std::byte* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+};
+
+inline Vec to_floats(Words a) {
+  return _mm256_cvtepi32_ps(a.v);
+}
+template <int Bits>
+Words shift_down(Words a) {
+  return _mm256_srli_epi32(a.v, Bits);
+}
+inline Words operator&(Words a, Words b) {
+  return _mm256_and_si256(a.v, b.v);
+}
+inline Words dot_nibbles(Words sum, Words w, Words x) {
+  const __m256i pairs = _mm256_maddubs_epi16(w.v, x.v);
+  return _mm256_add_epi32(sum.v, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+}
+// w's sign goes over to x: 127 * 127 twice fits 16 bits, 255 * 127 twice does not.
+inline Words dot_bytes(Words sum, Words w, Words x) {
+  const __m256i centred = _mm256_xor_si256(w.v, _mm256_set1_epi8(-128));
+  return dot_nibbles(sum, _mm256_abs_epi8(centred), _mm256_sign_epi8(x.v, centred));
 }
 
 // Four by four inside the halves of a register, then the halves change places.

@@ -1,20 +1,39 @@
-// Sixteen floats in an AVX-512 register. See simd_portable.h for what each operation promises.
+// Sixteen floats in an AVX-512 register. See simd_portable.h for what each operation promises. Compiled with
+// and without the dot products of bfloat16 and bytes (AVX512-BF16, AVX512-VNNI), under names of their own.
 #pragma once
 
 #include <immintrin.h>
+#include <bit>
+#include <cstddef>
 #include <cstdint>
 
 namespace orion::cpu::avx512 {
+
+#if defined(__AVX512BF16__) && defined(__AVX512VNNI__)
+inline namespace with_dots {
+#else
+inline namespace without_dots {
+#endif
 
 // The masked forms with a full mask are the plain instructions; GCC's header for the plain ones passes an
 // uninitialised operand, which it then warns about.
 inline constexpr __mmask16 every = 0xffff;
 
+struct Words;
+
 struct Vec {
+  using Integers = Words;
   static constexpr int lanes = 16;
   static constexpr int tile_rows = 14;  // 14 x 2 accumulators, 2 of B, 1 spare: 31 of 32 registers
   static constexpr int tile_vectors = 2;
   static constexpr int vector_accumulators = 16;
+#if defined(__AVX512BF16__) && defined(__AVX512VNNI__)
+  static constexpr bool dots_pairs = true;
+  static constexpr int dot_bias = 128;
+#else
+  static constexpr bool dots_pairs = false;
+  static constexpr int dot_bias = 0;
+#endif
 
   __m512 v;
 
@@ -119,6 +138,83 @@ inline Vec upper_bits(Vec a) {
   return _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(a.v), _mm512_set1_epi32(-4096)));
 }
 
+// -- pairs of bfloat16 ----------------------------------------------------------------------------
+
+inline Vec lower_halves(Vec pairs) {
+  return _mm512_castsi512_ps(_mm512_maskz_slli_epi32(every, _mm512_castps_si512(pairs.v), 16));
+}
+inline Vec upper_halves(Vec pairs) {
+  return _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(pairs.v), _mm512_set1_epi32(-65536)));
+}
+
+#if defined(__AVX512BF16__) && defined(__AVX512VNNI__)
+inline Vec round_to_bfloat(Vec a) {
+  const __m256i halves = std::bit_cast<__m256i>(_mm512_cvtneps_pbh(a.v));
+  return _mm512_castsi512_ps(_mm512_maskz_slli_epi32(every, _mm512_maskz_cvtepu16_epi32(every, halves), 16));
+}
+inline Vec dot_pairs(Vec a, Vec b, Vec sum) {
+  return _mm512_dpbf16_ps(sum.v, std::bit_cast<__m512bh>(a.v), std::bit_cast<__m512bh>(b.v));
+}
+inline Vec pairs_of_neighbours(Vec first, Vec second) {
+  return std::bit_cast<__m512>(_mm512_cvtne2ps_pbh(second.v, first.v));
+}
+inline Vec pairs_of(Vec lower, Vec upper) {
+  const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7,
+                                         22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+  const auto halves = std::bit_cast<__m512i>(_mm512_cvtne2ps_pbh(upper.v, lower.v));
+  return _mm512_castsi512_ps(_mm512_maskz_permutexvar_epi16(0xffffffffU, order, halves));
+}
+#else
+inline Vec round_to_bfloat(Vec a) {
+  const __m512i bits = _mm512_castps_si512(a.v);
+  const __m512i odd = _mm512_and_si512(_mm512_maskz_srli_epi32(every, bits, 16), _mm512_set1_epi32(1));
+  const __m512i up = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+  return select(is_nan(a), a + a, upper_halves(_mm512_castsi512_ps(up)));
+}
+#endif
+
+// -- bytes ----------------------------------------------------------------------------------------
+
+struct Words {
+  __m512i v;
+
+  Words() = default;
+  Words(__m512i from) : v(from) {}
+  explicit Words(std::int32_t from) : v(_mm512_set1_epi32(from)) {}
+  static Words load(const std::byte* p) { return _mm512_loadu_si512(p); }
+};
+
+inline Vec to_floats(Words a) {
+  return _mm512_maskz_cvtepi32_ps(every, a.v);
+}
+template <int Bits>
+Words shift_down(Words a) {
+  return _mm512_maskz_srli_epi32(every, a.v, Bits);
+}
+inline Words operator&(Words a, Words b) {
+  return _mm512_and_si512(a.v, b.v);
+}
+
+#if defined(__AVX512BF16__) && defined(__AVX512VNNI__)
+inline Words dot_bytes(Words sum, Words w, Words x) {
+  return _mm512_dpbusd_epi32(sum.v, w.v, x.v);
+}
+inline Words dot_nibbles(Words sum, Words w, Words x) {
+  return _mm512_dpbusd_epi32(sum.v, w.v, x.v);
+}
+#else
+inline Words dot_nibbles(Words sum, Words w, Words x) {
+  const __m512i pairs = _mm512_maddubs_epi16(w.v, x.v);
+  return _mm512_add_epi32(sum.v, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
+}
+// w's sign goes over to x: 127 * 127 twice fits 16 bits, 255 * 127 twice does not.
+inline Words dot_bytes(Words sum, Words w, Words x) {
+  const __m512i centred = _mm512_xor_si512(w.v, _mm512_set1_epi8(-128));
+  const __m512i turned = _mm512_mask_sub_epi8(x.v, _mm512_movepi8_mask(centred), _mm512_setzero_si512(), x.v);
+  return dot_nibbles(sum, _mm512_abs_epi8(centred), turned);
+}
+#endif
+
 // Four by four inside the quarters of a register, then the quarters change places.
 inline void transpose(Vec* rows) {
   __m512 t[16];
@@ -146,4 +242,5 @@ inline void transpose(Vec* rows) {
   }
 }
 
+}  // namespace
 }  // namespace orion::cpu::avx512

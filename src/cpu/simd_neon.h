@@ -1,17 +1,35 @@
-// Four floats in a NEON register (aarch64). See simd_portable.h for what each operation promises.
+// Four floats in a NEON register (aarch64). See simd_portable.h for what each operation promises. Compiled
+// with and without the dot products of bfloat16 and bytes (Armv8.6's BF16 and DotProd), under names of their
+// own.
 #pragma once
 
 #include <arm_neon.h>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 
 namespace orion::cpu::neon {
 
+#if defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC) && defined(__ARM_FEATURE_DOTPROD)
+inline namespace with_dots {
+#else
+inline namespace without_dots {
+#endif
+
+struct Words;
+
 struct Vec {
+  using Integers = Words;
   static constexpr int lanes = 4;
   static constexpr int tile_rows = 6;  // 6 x 4 accumulators, 4 of B, up to 4 of A: 32 registers
   static constexpr int tile_vectors = 4;
   static constexpr int vector_accumulators = 16;
+#if defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC) && defined(__ARM_FEATURE_DOTPROD)
+  static constexpr bool dots_pairs = true;
+#else
+  static constexpr bool dots_pairs = false;
+#endif
+  static constexpr int dot_bias = 0;
 
   float32x4_t v;
 
@@ -116,6 +134,67 @@ inline Vec upper_bits(Vec a) {
   return vreinterpretq_f32_s32(vandq_s32(vreinterpretq_s32_f32(a.v), vdupq_n_s32(-4096)));
 }
 
+inline Vec lower_halves(Vec pairs) {
+  return vreinterpretq_f32_u32(vshlq_n_u32(vreinterpretq_u32_f32(pairs.v), 16));
+}
+inline Vec upper_halves(Vec pairs) {
+  return vreinterpretq_f32_s32(vandq_s32(vreinterpretq_s32_f32(pairs.v), vdupq_n_s32(-65536)));
+}
+inline Vec round_to_bfloat(Vec a) {
+  const uint32x4_t bits = vreinterpretq_u32_f32(a.v);
+  const uint32x4_t odd = vandq_u32(vshrq_n_u32(bits, 16), vdupq_n_u32(1));
+  const uint32x4_t up = vaddq_u32(bits, vaddq_u32(odd, vdupq_n_u32(0x7fff)));
+  return select(is_nan(a), a + a, upper_halves(vreinterpretq_f32_u32(up)));
+}
+
+#if defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC) && defined(__ARM_FEATURE_DOTPROD)
+inline Vec dot_pairs(Vec a, Vec b, Vec sum) {
+  return vbfdotq_f32(sum.v, vreinterpretq_bf16_f32(a.v), vreinterpretq_bf16_f32(b.v));
+}
+inline Vec pairs_of_neighbours(Vec first, Vec second) {
+  return vreinterpretq_f32_bf16(vcvtq_high_bf16_f32(vcvtq_low_bf16_f32(first.v), second.v));
+}
+inline Vec pairs_of(Vec lower, Vec upper) {
+  const uint16x8_t halves = vreinterpretq_u16_f32(pairs_of_neighbours(lower, upper).v);
+  return vreinterpretq_f32_u16(vzip1q_u16(halves, vextq_u16(halves, halves, 4)));
+}
+#endif
+
+struct Words {
+  int32x4_t v;
+
+  Words() = default;
+  Words(int32x4_t from) : v(from) {}
+  explicit Words(std::int32_t from) : v(vdupq_n_s32(from)) {}
+  static Words load(const std::byte* p) {
+    return vreinterpretq_s32_u8(vld1q_u8(reinterpret_cast<const std::uint8_t*>(p)));
+  }
+};
+
+inline Vec to_floats(Words a) {
+  return vcvtq_f32_s32(a.v);
+}
+template <int Bits>
+Words shift_down(Words a) {
+  return vreinterpretq_s32_u32(vshrq_n_u32(vreinterpretq_u32_s32(a.v), Bits));
+}
+inline Words operator&(Words a, Words b) {
+  return vandq_s32(a.v, b.v);
+}
+// Two products of at most 128 * 127 fit 16 bits.
+inline Words dot_nibbles(Words sum, Words w, Words x) {
+  const int8x16_t a = vreinterpretq_s8_s32(w.v), b = vreinterpretq_s8_s32(x.v);
+#if defined(__ARM_FEATURE_DOTPROD)
+  return vdotq_s32(sum.v, a, b);
+#else
+  const int16x8_t low = vmull_s8(vget_low_s8(a), vget_low_s8(b));
+  return vpadalq_s16(sum.v, vpaddq_s16(low, vmull_high_s8(a, b)));
+#endif
+}
+inline Words dot_bytes(Words sum, Words w, Words x) {
+  return dot_nibbles(sum, veorq_s32(w.v, vdupq_n_s32(static_cast<std::int32_t>(0x80808080U))), x);
+}
+
 inline void transpose(Vec* rows) {
   const float32x4x2_t a = vtrnq_f32(rows[0].v, rows[1].v);
   const float32x4x2_t b = vtrnq_f32(rows[2].v, rows[3].v);
@@ -125,4 +204,5 @@ inline void transpose(Vec* rows) {
   rows[3].v = vcombine_f32(vget_high_f32(a.val[1]), vget_high_f32(b.val[1]));
 }
 
+}  // namespace
 }  // namespace orion::cpu::neon

@@ -6,12 +6,16 @@
 
 #include <bit>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 
 namespace orion::cpu::portable {
 
+struct Words;
+
 struct Vec {
+  using Integers = Words;  ///< as many, of 32 bits
   using Floats [[gnu::vector_size(16)]] = float;
   using Ints [[gnu::vector_size(16)]] = std::int32_t;
 
@@ -21,6 +25,12 @@ struct Vec {
   static constexpr int tile_vectors = 2;
   /// Sums kept in flight by matrix-vector products.
   static constexpr int vector_accumulators = 8;
+  /// Whether there are dot_pairs (a, b, sum) = sum + a.lower * b.lower + a.upper * b.upper,
+  /// pairs_of_neighbours (first, second), the floats of both in order, two in a lane, and pairs_of (lower,
+  /// upper), rounded to nearest even.
+  static constexpr bool dots_pairs = false;
+  /// What dot_bytes leaves to be taken off: it gives sum + (w - 128 + dot_bias) x.
+  static constexpr int dot_bias = 0;
 
   Floats v;
 
@@ -131,6 +141,70 @@ inline Vec split_exponent(Vec a, Vec& exponent) {
   const Vec::Ints e = (bits - 0x3f3504f3) >> 23;
   exponent = __builtin_convertvector(e, Vec::Floats);
   return std::bit_cast<Vec::Floats>(bits - (e << 23));
+}
+
+/// A lane holds two bfloat16; either of them as a float.
+inline Vec lower_halves(Vec pairs) {
+  using Bits [[gnu::vector_size(16)]] = std::uint32_t;
+  return std::bit_cast<Vec::Floats>(std::bit_cast<Bits>(pairs.v) << 16);
+}
+inline Vec upper_halves(Vec pairs) {
+  return std::bit_cast<Vec::Floats>(std::bit_cast<Vec::Ints>(pairs.v) & -65536);
+}
+/// To nearest, ties to even; NaN stays NaN.
+inline Vec round_to_bfloat(Vec a) {
+  for (int i = 0; i < Vec::lanes; ++i) a.v[i] = bfloat_to_float(float_to_bfloat(a.v[i]));
+  return a;
+}
+
+/// As many 32-bit words as a vector has lanes, each one number or four bytes.
+struct Words {
+  std::int32_t v[Vec::lanes];
+
+  Words() = default;
+  explicit Words(std::int32_t from) {
+    for (std::int32_t& word : v) word = from;
+  }
+  static Words load(const std::byte* p) {
+    Words words;
+    std::memcpy(words.v, p, sizeof(words.v));
+    return words;
+  }
+};
+
+inline Vec to_floats(const Words& a) {
+  Vec floats;
+  for (int i = 0; i < Vec::lanes; ++i) floats.v[i] = static_cast<float>(a.v[i]);
+  return floats;
+}
+/// Logical.
+template <int Bits>
+Words shift_down(Words a) {
+  for (std::int32_t& word : a.v)
+    word = static_cast<std::int32_t>(static_cast<std::uint32_t>(word) >> static_cast<unsigned>(Bits));
+  return a;
+}
+inline Words operator&(Words a, const Words& b) {
+  for (int i = 0; i < Vec::lanes; ++i) a.v[i] &= b.v[i];
+  return a;
+}
+/// In each lane sum + the four products of w's bytes (0 to 255) less `offset` with x's (-127 to 127).
+inline Words dot_less(Words sum, const Words& w, const Words& x, std::int32_t offset) {
+  for (int i = 0; i < Vec::lanes; ++i)
+    for (unsigned shift = 0; shift < 32; shift += 8) {
+      const auto a = static_cast<std::int32_t>((static_cast<std::uint32_t>(w.v[i]) >> shift) & 0xffU);
+      sum.v[i] +=
+          (a - offset) * static_cast<std::int8_t>((static_cast<std::uint32_t>(x.v[i]) >> shift) & 0xffU);
+    }
+  return sum;
+}
+/// See dot_bias.
+inline Words dot_bytes(const Words& sum, const Words& w, const Words& x) {
+  return dot_less(sum, w, x, 128);
+}
+/// w's bytes are 0 to 15 and taken as they are.
+inline Words dot_nibbles(const Words& sum, const Words& w, const Words& x) {
+  return dot_less(sum, w, x, 0);
 }
 
 /// rows[i][j] becomes rows[j][i], for as many rows as there are lanes.

@@ -4,6 +4,7 @@
 #include "orion/error.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace orion::cpu {
 namespace {
@@ -12,11 +13,12 @@ bool is_panels(Form form) {
   return form == Form::panels_nk || form == Form::panels_kn;
 }
 
-Tensor make_room(const TensorType& type, Form form) {
-  if (form == Form::natural || (form == Form::wide && !is_float(type.dtype))) return Tensor(type);
-  if (form == Form::wide) return Tensor(TensorType{DType::fp32, type.shape});
-  const Panels panels = panels_of(type, form);
-  return Tensor(TensorType{type.dtype, {panels.count(), panels.k, panel_width}});
+// The panels of a weight: N outputs, K inputs, no address yet.
+Panels panels_of(const TensorType& type, Form form, MatrixFormat format) {
+  const std::int64_t first = type.shape[0];
+  const std::int64_t rest = type.shape.size() / first;
+  const bool nk = form == Form::panels_nk;
+  return {.dtype = type.dtype, .n = nk ? first : rest, .k = nk ? rest : first, .format = format};
 }
 
 // The weight as the matrix (N, K) that a panel form packs.
@@ -25,41 +27,27 @@ MatrixView matrix_of(const Tensor& weight, const Panels& panels, Form form) {
   return {weight.data(), weight.dtype(), nk ? panels.k : 1, nk ? 1 : panels.n};
 }
 
-void fill(const Tensor& value, Form form, const Tensor& room) {
-  if (is_panels(form)) {
-    Panels panels = panels_of(value.type(), form);
-    panels.data = room.data();
-    pack_panels(shared_pool(), matrix_of(value, panels, form), panels);
-    return;
-  }
-  const Tensor same = convert(value, room.dtype());
-  std::copy_n(same.data(), same.bytes(), room.data());
+Tensor room_of(std::size_t count) {
+  return Tensor(TensorType{DType::boolean, {static_cast<std::int64_t>(count)}});
 }
 
-Tensor unpacked(const TensorType& type, Form form, const Tensor& room) {
-  if (!is_panels(form)) return convert(room, type.dtype);
-  const Tensor value(type);
-  Panels panels = panels_of(type, form);
-  panels.data = room.data();
-  unpack_panels(shared_pool(), panels, matrix_of(value, panels, form));
-  return value;
+TensorType row_major(const TensorType& type, Form form) {
+  return {form == Form::wide && is_float(type.dtype) ? DType::fp32 : type.dtype, type.shape};
+}
+
+void check_levels(const Tensor& value, std::string_view name, MatrixFormat format) {
+  if (format != MatrixFormat::int8 && format != MatrixFormat::int4) return;
+  for (std::int64_t i = 0; i < value.shape().size(); ++i)
+    if (!std::isfinite(value.at(i)))
+      fail("weight '", name, "': element ", i, " is ", value.at(i), ", which ", format,
+           " cannot hold; use fp32, fp16 or bf16");
 }
 
 constexpr std::string_view wider = "use fp32";  // what to do about a weight beyond fp16
 
 }  // namespace
 
-Panels panels_of(const TensorType& type, Form form) {
-  const std::int64_t first = type.shape[0];
-  const std::int64_t rest = type.shape.size() / first;
-  Panels panels;
-  panels.dtype = type.dtype;
-  panels.n = form == Form::panels_nk ? first : rest;
-  panels.k = form == Form::panels_nk ? rest : first;
-  return panels;
-}
-
-CpuWeights::CpuWeights(const TensorMap& weights) {
+CpuWeights::CpuWeights(const TensorMap& weights, MatrixFormat format) : format_(format) {
   for (const auto& [name, tensor] : weights) entries_[name] = {tensor.type(), tensor, {}, false};
 }
 
@@ -73,9 +61,7 @@ std::vector<Port> CpuWeights::list() const {
 Tensor CpuWeights::read(std::string_view name) const {
   const std::lock_guard lock(mutex_);
   const Entry& found = entry(name);
-  if (!found.given.empty()) return found.given.clone();
-  const auto& [form, room] = *found.forms.begin();
-  return unpacked(found.type, form, room);
+  return found.given.empty() ? value_of(found) : found.given.clone();
 }
 
 void CpuWeights::update(const TensorMap& changes) {
@@ -86,6 +72,8 @@ void CpuWeights::update(const TensorMap& changes) {
     if (tensor.shape() != found.type.shape || is_float(tensor.dtype()) != is_float(found.type.dtype))
       fail("weight '", name, "' is ", found.type, ", the new value is ", tensor.type());
     checked.emplace_back(&found, narrowed(tensor, found.type.dtype, name, wider));
+    for (const auto& [form, room] : found.forms)
+      if (is_panels(form)) check_levels(checked.back().second, name, room.panels.format);
   }
   for (const auto& [found, tensor] : checked) {
     if (found->forms.empty()) found->given = tensor.clone();
@@ -98,7 +86,7 @@ std::size_t CpuWeights::bytes() const {
   std::size_t total = 0;
   for (const auto& [name, entry] : entries_) {
     if (!entry.given.empty()) total += entry.given.bytes();
-    for (const auto& [form, room] : entry.forms) total += room.bytes();
+    for (const auto& [form, room] : entry.forms) total += room.memory.bytes();
   }
   return total;
 }
@@ -124,19 +112,50 @@ bool CpuWeights::has(std::string_view name, Form form) const {
   return entry(name).forms.contains(form);
 }
 
-const void* CpuWeights::form(std::string_view name, Form form) {
+const void* CpuWeights::rows(std::string_view name, Form form) {
   const std::lock_guard lock(mutex_);
   Entry& found = entry(name);
   if (form == Form::wide && found.type.dtype != DType::fp16) form = Form::natural;
-  if (const auto existing = found.forms.find(form); existing != found.forms.end())
-    return existing->second.data();
-  const Tensor value = found.given.empty()
-                           ? unpacked(found.type, found.forms.begin()->first, found.forms.begin()->second)
-                           : found.given;
-  const Tensor room = make_room(found.type, form);
+  return made(found, form, MatrixFormat::exact).memory.data();
+}
+
+Panels CpuWeights::panels(std::string_view name, Form form, bool by_rows) {
+  const std::lock_guard lock(mutex_);
+  const MatrixFormat format = by_rows && format_ == MatrixFormat::int4 ? MatrixFormat::int8 : format_;
+  Entry& found = entry(name);
+  if (!found.given.empty()) check_levels(found.given, name, format);
+  return made(found, form, format).panels;
+}
+
+CpuWeights::Room& CpuWeights::made(Entry& entry, Form form, MatrixFormat format) {
+  if (const auto existing = entry.forms.find(form); existing != entry.forms.end()) return existing->second;
+  const Tensor value = entry.given.empty() ? value_of(entry) : entry.given;
+  Room room;
+  if (is_panels(form)) {
+    room.panels = panels_of(entry.type, form, format);
+    room.memory = room_of(room.panels.bytes());
+    room.panels.data = room.memory.data();
+  } else {
+    room.memory = Tensor(row_major(entry.type, form));
+  }
   fill(value, form, room);
-  found.given = Tensor();
-  return found.forms.emplace(form, room).first->second.data();
+  entry.given = Tensor();
+  return entry.forms.emplace(form, std::move(room)).first->second;
+}
+
+void CpuWeights::fill(const Tensor& value, Form form, const Room& room) {
+  if (is_panels(form)) return pack_panels(shared_pool(), matrix_of(value, room.panels, form), room.panels);
+  const Tensor same = convert(value, room.memory.dtype());
+  std::copy_n(same.data(), same.bytes(), room.memory.data());
+}
+
+// From the form that has lost least: row-major ones come first.
+Tensor CpuWeights::value_of(const Entry& entry) {
+  const auto& [form, room] = *entry.forms.begin();
+  if (!is_panels(form)) return convert(room.memory, entry.type.dtype);
+  const Tensor value(entry.type);
+  unpack_panels(shared_pool(), room.panels, matrix_of(value, room.panels, form));
+  return value;
 }
 
 CpuWeights::Entry& CpuWeights::entry(std::string_view name) {

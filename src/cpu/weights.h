@@ -12,13 +12,14 @@ namespace orion::cpu {
 enum class Form : std::uint8_t {
   natural,    // as given, row-major, in its own type
   wide,       // row-major fp32 (what the elementwise kernels read); natural for ints and bools
-  panels_nk,  // packed for x W^T; the tensor is W (N, K...)
+  panels_nk,  // packed for x W^T in the format of the weights; the tensor is W (N, K...)
   panels_kn,  // packed for x W; the tensor is W (K, N)
 };
 
 class CpuWeights final : public DeviceWeights {
  public:
-  explicit CpuWeights(const TensorMap& weights);
+  explicit CpuWeights(const TensorMap& weights, MatrixFormat format = MatrixFormat::exact);
+  MatrixFormat format() const { return format_; }
 
   std::vector<Port> list() const override;
   Tensor read(std::string_view name) const override;
@@ -29,25 +30,32 @@ class CpuWeights final : public DeviceWeights {
   void require(std::string_view name, const TensorType& type);
   /// Whether some program already reads the weight in this form.
   bool has(std::string_view name, Form form) const;
-  /// The weight in a form, made at first use. The address stays the same through updates.
-  const void* form(std::string_view name, Form form);
+  /// The weight row-major, made at first use. The address stays the same through updates.
+  const void* rows(std::string_view name, Form form);
+  /// The weight in a panel form, likewise. `by_rows`: it is a table of rows as well.
+  Panels panels(std::string_view name, Form form, bool by_rows);
 
  private:
+  struct Room {
+    Tensor memory;
+    Panels panels;  // of a panel form
+  };
   struct Entry {
     TensorType type;
     Tensor given;  // until the first form is made
-    std::map<Form, Tensor> forms;
+    std::map<Form, Room> forms;
     bool used = false;
   };
 
+  Room& made(Entry& entry, Form form, MatrixFormat format);
+  static void fill(const Tensor& value, Form form, const Room& room);
+  static Tensor value_of(const Entry& entry);
   Entry& entry(std::string_view name);
   const Entry& entry(std::string_view name) const;
 
+  MatrixFormat format_;
   mutable std::mutex mutex_;
   std::map<std::string, Entry, std::less<>> entries_;
 };
-
-/// The panels of a weight of `shape` in a panel form: N outputs, K inputs, no address yet.
-Panels panels_of(const TensorType& type, Form form);
 
 }  // namespace orion::cpu

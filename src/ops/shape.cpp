@@ -167,25 +167,11 @@ TensorType concat_type(const Graph& graph, Node& node) {
   return {first.dtype, shape};
 }
 
-// What operand `arg` fills of the result.
-Slice place_of(const Node& node, std::span<const Shape> operands, std::size_t arg) {
-  const auto axis = static_cast<std::size_t>(node.integer("axis"));
-  Slice slice;
-  for (const std::int64_t size : operands[arg]) slice.push_back({.count = size});
-  if (node.flag("interleave")) {
-    slice[axis].begin = static_cast<std::int64_t>(arg);
-    slice[axis].stride = static_cast<std::int64_t>(operands.size());
-  } else {
-    for (const Shape& before : operands.first(arg)) slice[axis].begin += before[static_cast<int>(axis)];
-  }
-  return slice;
-}
-
 void concat_kernel(const KernelCall& call) {
   std::vector<Shape> shapes;
   for (const View& value : call.in) shapes.push_back(value.shape);
   for (std::size_t arg = 0; arg < call.in.size(); ++arg)
-    for_each_sliced(call.out.shape, place_of(call.node, shapes, arg),
+    for_each_sliced(call.out.shape, place_in_concat(call.node, shapes, arg),
                     [&](std::int64_t i, std::int64_t at) { copy_elements(call.in[arg], i, call.out, at); });
 }
 
@@ -194,7 +180,7 @@ Values concat_gradient(const GradientCall& c) {
   for (const Value& value : c.in) shapes.push_back(value.shape());
   Values gradients;
   for (std::size_t arg = 0; arg < c.in.size(); ++arg)
-    gradients.push_back(take(c.dy, place_of(c.node, shapes, arg)));
+    gradients.push_back(take(c.dy, place_in_concat(c.node, shapes, arg)));
   return gradients;
 }
 
@@ -230,28 +216,41 @@ TensorType pad_type(const Graph& graph, Node& node) {
   return {x.dtype, shape};
 }
 
-// Where x lies in the result.
-Slice inside(const Node& node, const Shape& x) {
-  const Ints& pad = node.list("pad");
+void pad_kernel(const KernelCall& call) {
+  const View& x = call.in[0];
+  std::fill_n(call.out.as<float>(), call.out.shape.size(),
+              static_cast<float>(call.node.number("constant_val")));
+  for_each_sliced(call.out.shape, place_in_pad(call.node, x.shape),
+                  [&](std::int64_t i, std::int64_t at) { copy_elements(x, i, call.out, at); });
+}
+
+Values pad_gradient(const GradientCall& c) {
+  return {take(c.dy, place_in_pad(c.node, c.in[0].shape()))};
+}
+
+}  // namespace
+
+// What operand `arg` fills of the result.
+Slice place_in_concat(const Node& node, std::span<const Shape> operands, std::size_t arg) {
+  const auto axis = static_cast<std::size_t>(node.integer("axis"));
+  Slice slice;
+  for (const std::int64_t size : operands[arg]) slice.push_back({.count = size});
+  if (node.flag("interleave")) {
+    slice[axis].begin = static_cast<std::int64_t>(arg);
+    slice[axis].stride = static_cast<std::int64_t>(operands.size());
+  } else {
+    for (const Shape& before : operands.first(arg)) slice[axis].begin += before[static_cast<int>(axis)];
+  }
+  return slice;
+}
+
+Slice place_in_pad(const Node& node, const Shape& x) {
+  const std::vector<std::int64_t>& pad = node.list("pad");
   Slice slice;
   for (int axis = 0; axis < x.rank(); ++axis)
     slice.push_back({.begin = pad[2 * static_cast<std::size_t>(axis)], .count = x[axis]});
   return slice;
 }
-
-void pad_kernel(const KernelCall& call) {
-  const View& x = call.in[0];
-  std::fill_n(call.out.as<float>(), call.out.shape.size(),
-              static_cast<float>(call.node.number("constant_val")));
-  for_each_sliced(call.out.shape, inside(call.node, x.shape),
-                  [&](std::int64_t i, std::int64_t at) { copy_elements(x, i, call.out, at); });
-}
-
-Values pad_gradient(const GradientCall& c) {
-  return {take(c.dy, inside(c.node, c.in[0].shape()))};
-}
-
-}  // namespace
 
 std::span<const OpDef> shape_ops() {
   static const std::vector<OpDef> table = {

@@ -48,6 +48,10 @@ void for_each_sliced(const Shape& x, const Slice& slice, Body&& body) {
   for_each<1>(counts, strides, [&](std::int64_t i, const auto& at) { body(i, start + at[0]); });
 }
 
+/// Where an operand of concat, or the one of pad, lies in the result.
+Slice place_in_concat(const Node& node, std::span<const Shape> operands, std::size_t arg);
+Slice place_in_pad(const Node& node, const Shape& x);
+
 /// The slice as a node; x itself if it takes everything.
 Value take(Value x, const Slice& slice);
 /// The transpose of `take`: zeros of `shape` with `dy` where the slice was.

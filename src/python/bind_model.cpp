@@ -81,7 +81,7 @@ std::shared_ptr<LanguageModel> make_model(const py::dict& config, const py::obje
   const ModelConfig parsed = model_config_of(config);
   const WeightSource source = weight_source_of(weights);
   const py::gil_scoped_release release;
-  return std::make_shared<LanguageModel>(parsed, source, dtype_from_name(dtype), find_device(device));
+  return std::make_shared<LanguageModel>(parsed, source, precision_from_name(dtype), find_device(device));
 }
 
 std::shared_ptr<EngineModel> make_engine_model(const py::dict& config, const py::object& weights,

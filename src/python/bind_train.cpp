@@ -22,10 +22,13 @@ TrainOptions make_options(std::int64_t batch, std::int64_t sequence, double beta
                           double epsilon, double weight_decay, double clip, double loss_scale,
                           bool dynamic_loss_scale, std::int64_t growth_interval, std::int64_t check_every,
                           std::optional<LoraShape> lora, double dropout, std::uint64_t dropout_seed,
-                          std::int64_t process, std::int64_t processes) {
+                          std::int64_t process, std::int64_t processes, const std::string& precision) {
+  if (precision != "fp32" && precision != "bf16")
+    fail("train: precision '", precision, "', fp32 or bf16 is needed");
   return {.batch = batch,
           .sequence = sequence,
           .adamw = {beta1, beta2, epsilon, weight_decay},
+          .products = precision == "bf16" ? MatrixFormat::bf16 : MatrixFormat::exact,
           .clip = clip,
           .loss_scale = {loss_scale, dynamic_loss_scale, growth_interval},
           .check_every = check_every,
@@ -74,7 +77,8 @@ void bind_options(py::module_& m) {
            py::arg("growth_interval") = usual.loss_scale.growth_interval,
            py::arg("check_every") = usual.check_every, py::arg("lora") = py::none(),
            py::arg("dropout") = usual.dropout.probability, py::arg("dropout_seed") = usual.dropout.seed,
-           py::arg("process") = usual.dropout.process, py::arg("processes") = usual.dropout.processes)
+           py::arg("process") = usual.dropout.process, py::arg("processes") = usual.dropout.processes,
+           py::arg("precision") = "fp32")
       .def_readonly("batch", &TrainOptions::batch)
       .def_readonly("sequence", &TrainOptions::sequence);
   py::class_<TrainState>(m, "TrainState", "What a resumed run needs besides the parameters.")

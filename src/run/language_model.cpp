@@ -23,14 +23,23 @@ Tensor load_weight(const WeightSource& weights, const Port& wanted) {
   return narrowed(weight, wanted.type.dtype, wanted.name, "load the model with dtype fp32");
 }
 
-LanguageModel::LanguageModel(ModelConfig config, const WeightSource& weights, DType dtype, Device& device)
-    : config_(std::move(config)), dtype_(dtype), device_(device) {
+Precision precision_from_name(std::string_view name) {
+  for (const MatrixFormat format : {MatrixFormat::bf16, MatrixFormat::int8, MatrixFormat::int4})
+    if (name == matrix_format_name(format)) return {DType::fp16, format};
+  if (name == dtype_name(DType::fp16)) return DType::fp16;
+  if (name == dtype_name(DType::fp32)) return DType::fp32;
+  fail("dtype '", name, "': fp32, fp16, bf16, int8 or int4 is needed");
+}
+
+LanguageModel::LanguageModel(ModelConfig config, const WeightSource& weights, Precision precision,
+                             Device& device)
+    : config_(std::move(config)), dtype_(precision.dtype), device_(device) {
   TensorMap used;
-  for (const Port& wanted : model_weights(config_, dtype)) {
+  for (const Port& wanted : model_weights(config_, dtype_)) {
     used.emplace(wanted.name, load_weight(weights, wanted));
     parameters_ += wanted.type.shape.size();
   }
-  weights_ = device_.load(used);
+  weights_ = device_.load_as(used, precision.matrices);
   for (std::int64_t layer = 0; layer < config_.layers; ++layer)
     for (std::string name : {key_cache_name(layer), value_cache_name(layer)})
       cache_names_.push_back(std::move(name));

@@ -27,7 +27,7 @@ StageProgram StageCompiler::compile(const Graph& graph) {
     return stage;
   }
   const auto start = std::chrono::steady_clock::now();
-  stage.program = device_.compile(wanted, shared ? device_.load({}) : weights_);
+  stage.program = device_.compile(wanted, shared ? device_.load_as({}, products_) : weights_);
   seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   made_.push_back({std::move(wanted), stage.program});
   return stage;

@@ -20,6 +20,8 @@ class StageCompiler {
   explicit StageCompiler(Device& device, std::shared_ptr<DeviceWeights> weights = nullptr,
                          WeightTest inputs = {})
       : device_(device), weights_(std::move(weights)), inputs_(std::move(inputs)) {}
+  /// Every weight is an input, products being computed in a format.
+  StageCompiler(Device& device, MatrixFormat products) : device_(device), products_(products) {}
 
   StageProgram compile(const Graph& graph);
   std::int64_t programs() const { return static_cast<std::int64_t>(made_.size()); }
@@ -34,6 +36,7 @@ class StageCompiler {
   Device& device_;
   std::shared_ptr<DeviceWeights> weights_;
   WeightTest inputs_;
+  MatrixFormat products_ = MatrixFormat::exact;
   std::vector<Made> made_;
   double seconds_ = 0.0;
 };

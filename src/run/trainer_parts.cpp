@@ -59,6 +59,8 @@ TrainerParts::TrainerParts(ModelConfig wanted_config, const WeightSource& weight
       dtype(in_place ? DType::fp32 : DType::fp16) {
   check_options(config, options);
   if (!host.shares_host_memory()) fail("train: the host device is ", host.name(), ", cpu is needed");
+  if (options.products != MatrixFormat::exact && (options.products != MatrixFormat::bf16 || !in_place))
+    fail("train: products in ", options.products, ": on cpu exact or bf16, elsewhere exact is needed");
   load(weights);
   make_segments();
   make_ends();
@@ -76,8 +78,8 @@ void TrainerParts::load(const WeightSource& weights) {
       add_parameter(wanted.name, value);
   }
   if (options.lora) load_adapters(weights);
-  on_host.emplace(host);
-  if (in_place) return void(on_device.emplace(device));
+  on_host.emplace(host, options.products);
+  if (in_place) return void(on_device.emplace(device, options.products));
   list_device_weights();
   device_weights = device.load(layer_weights());
   on_device.emplace(device, device_weights, options.lora ? trained() : WeightTest());

@@ -184,6 +184,30 @@ TEST_CASE("sums over an axis") {
   });
 }
 
+TEST_CASE("the largest over an axis") {
+  on_every_isa([] {
+    for (const std::int64_t size : odd_sizes)
+      for (const std::int64_t inner : {1, 3, 50})
+        for (const bool with_nan : {false, true}) {
+          INFO("size " << size << " inner " << inner << " NaN " << with_nan);
+          Floats x = random_floats(2 * size * inner, 1);
+          if (with_nan) x[index(size / 2 * inner)] = not_a_number;
+          const Floats got = with_threads([&](ThreadPool& pool) {
+            Floats y(index(2 * inner));
+            largest(pool, {x.data(), y.data(), 2, size, inner});
+            return y;
+          });
+          Doubles want(got.size(), -static_cast<double>(infinity));
+          for (std::int64_t i = 0; i < std::ssize(x); ++i) {
+            double& most = want[index(i / inner / size * inner + i % inner)];
+            const auto value = static_cast<double>(x[index(i)]);
+            if (!(most >= value) && !std::isnan(most)) most = value;
+          }
+          check_close(got, want, 0.0);
+        }
+  });
+}
+
 TEST_CASE("select takes from either side, whatever is broadcast") {
   const std::int64_t rows = 70, cols = 65;
   const Floats a = random_floats(rows * cols, 1), b = random_floats(rows, 2);

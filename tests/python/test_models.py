@@ -305,8 +305,52 @@ def test_bad_token_ids_are_refused(ids: Any, message: str) -> None:
         model.logits(ids)
 
 
+# The largest error of a logit, the least share of positions whose best token stays the same, and how
+# much the perplexity may grow, on a text of the model's own. (Width 64 is hard on 4 bits.)
+ACCURACY = {
+    "fp16": (0.2, 0.99, 1.003),
+    "bf16": (0.6, 0.98, 1.01),
+    "int8": (1.0, 0.96, 1.02),
+    "int4": (10.0, 0.75, 1.25),
+}
+
+
+@pytest.mark.parametrize("dtype", ACCURACY)
+def test_narrower_weights_stay_close_to_fp32(dtype: str) -> None:
+    exact, narrow = orion.load(device="cpu", dtype="fp32"), orion.load(device="cpu", dtype=dtype)
+    text = exact.generate("Once upon a time", max_tokens=300, temperature=0.8, seed=3)
+    ids = exact.tokenizer.encode("Once upon a time" + text)
+    want, got = exact.logits(ids), narrow.logits(ids)
+
+    def perplexity(logits: NDArray[np.float32]) -> float:
+        shifted = logits[:-1].astype(np.float64) - logits[:-1].max(axis=1, keepdims=True)
+        of_next = shifted[np.arange(len(ids) - 1), ids[1:]]
+        return float(np.exp((np.log(np.exp(shifted).sum(axis=1)) - of_next).mean()))
+
+    error, agreement, growth = ACCURACY[dtype]
+    assert 0.0 < np.abs(got - want).max() < error
+    assert (got.argmax(axis=1) == want.argmax(axis=1)).mean() > agreement
+    assert perplexity(got) < growth * perplexity(want)
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "int8", "int4"])
+def test_decoding_with_narrower_weights_is_what_prefill_says(dtype: str) -> None:
+    model = orion.load(device="cpu", dtype=dtype)
+    assert model.dtype == dtype
+    text = model.generate("Once upon a time", max_tokens=40)
+    ids = model.tokenizer.encode("Once upon a time" + text)
+    best = model.logits(ids).argmax(axis=1)
+    prompt = len(model.tokenizer.encode("Once upon a time"))
+    assert (best[prompt - 1 : -1] == ids[prompt:]).mean() > 0.9
+
+
 def test_unknown_devices_and_dtypes_are_refused() -> None:
-    with pytest.raises(orion.Error, match="'bf16': 'fp16' or 'fp32' is needed"):
-        orion.load(dtype="bf16")
+    with pytest.raises(orion.Error, match="'int2': fp32, fp16, bf16, int8 or int4 is needed"):
+        orion.load(dtype="int2")
+    with pytest.raises(orion.Error, match="dtype 'int8': the engine computes in fp16"):
+        orion.load(device="sim:macos26", dtype="int8")
+    config = llama()
+    with pytest.raises(orion.Error, match="sim:macos26 keeps no matrices in int4"):
+        _core.LanguageModel(config, random_weights(config), "int4", "sim:macos26")
     with pytest.raises(orion.Error, match="gpu"):
         orion.load(device="gpu")

@@ -93,6 +93,18 @@ def test_learns_and_generates_what_it_learnt() -> None:
         trainer.model.generate("a")
 
 
+@pytest.mark.parametrize("model", [GPT2, LLAMA], ids=["gpt2", "llama"])
+def test_products_in_bf16_learn_alike(model: dict[str, Any]) -> None:
+    losses = {}
+    for precision in ("fp32", "bf16"):
+        trainer = Trainer(model, ids(), steps=12, precision=precision, batch=2, sequence=8, lr=1e-2)
+        heard: list[float] = []
+        trainer.train(lambda event: heard.append(event.loss) if isinstance(event, Step) else None)
+        losses[precision] = heard
+    assert losses["bf16"] != losses["fp32"]
+    assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.01)
+
+
 def test_data_may_be_a_path_an_array_or_a_dataset(tmp_path: Path) -> None:
     path = token_file(tmp_path)
     losses = []
@@ -118,6 +130,8 @@ def test_data_may_be_a_path_an_array_or_a_dataset(tmp_path: Path) -> None:
         ({"loss_scale": "static"}, "'dynamic' is needed"),
         ({"loss_scale": 0.0}, "a positive number"),
         ({"weight_decay": -1.0}, "weight decay of -1"),
+        ({"precision": "fp16"}, "precision 'fp16', fp32 or bf16 is needed"),
+        ({"device": "sim:strict", "precision": "bf16"}, "products in bf16: on cpu exact or bf16"),
         ({"sequence": 64}, "1 to the model's context of 32"),
         ({"sequence": 64, "data": ids(60)}, "fewer than one window"),
         ({"data": ids() + 1}, "id 64"),

@@ -58,6 +58,8 @@ class Settings:
     """The step at which it has come down; by default `steps`."""
     floor: float = 0.1
     """What it comes down to, as a share of `lr`."""
+    precision: str = "fp32"
+    """Of products on the CPU, "fp32" or "bf16"; weights and optimizer are fp32 either way."""
     clip: float = 1.0
     """The largest norm of all gradients together; 0: any."""
     weight_decay: float = 0.01
@@ -158,6 +160,7 @@ class Settings:
             dropout_seed=self.seed,
             process=process,
             processes=processes,
+            precision=self.precision,
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -180,6 +183,7 @@ _OPTIMIZATION = (
     "schedule",
     "schedule_steps",
     "floor",
+    "precision",
     "clip",
     "weight_decay",
     "epsilon",

@@ -1,0 +1,237 @@
+// Products with matrices in bfloat16 and in groups of 8 and 4 bits, on every instruction set. Where numbers
+// are chosen so that nothing rounds, results are exact.
+#include "base/f16.h"
+#include "kernel_bench.h"
+
+#include <doctest/doctest.h>
+
+using namespace orion;
+using namespace orion::cpu;
+
+namespace {
+
+constexpr MatrixFormat formats[] = {MatrixFormat::bf16, MatrixFormat::int8, MatrixFormat::int4};
+
+struct PackedMatrix {
+  Panels panels;
+  std::vector<std::byte> memory;
+
+  PackedMatrix(ThreadPool& pool, MatrixFormat format, const Floats& w, std::int64_t n, std::int64_t k)
+      : panels{nullptr, DType::fp32, n, k, format}, memory(panels.bytes()) {
+    panels.data = memory.data();
+    pack_panels(pool, {w.data(), DType::fp32, k, 1}, panels);
+  }
+  Floats unpacked(ThreadPool& pool) const {
+    Floats w(index(panels.n * panels.k));
+    unpack_panels(pool, panels, {w.data(), DType::fp32, panels.k, 1});
+    return w;
+  }
+};
+
+Floats rounded(Floats values) {
+  for (float& value : values) value = bfloat_to_float(float_to_bfloat(value));
+  return values;
+}
+
+// Whole numbers up to `most`, which every group of 32 begins with (with that sign), times `step`: rounding to
+// that many levels changes nothing.
+Floats levels(std::int64_t rows, std::int64_t cols, int most, float first, float step, unsigned seed) {
+  std::mt19937 generator(seed);
+  std::uniform_int_distribution<int> level(-most + 1, most - 1);
+  Floats values(index(rows * cols));
+  for (std::int64_t i = 0; i < rows; ++i)
+    for (std::int64_t j = 0; j < cols; ++j)
+      values[index(i * cols + j)] =
+          step * (j % group_inputs == 0 ? first : static_cast<float>(level(generator)));
+  return values;
+}
+
+Floats exact_weights(MatrixFormat format, std::int64_t n, std::int64_t k) {
+  if (format == MatrixFormat::int8) return levels(n, k, 127, -127.0F, 0.03125F, 2);
+  if (format == MatrixFormat::int4) return levels(n, k, 8, -8.0F, 0.25F, 2);
+  return levels(n, k, 127, 127.0F, 0.5F, 2);
+}
+
+Doubles product(const Floats& x, const Floats& w, std::int64_t m, std::int64_t n, std::int64_t k) {
+  Doubles y;
+  for (std::int64_t i = 0; i < m; ++i)
+    for (std::int64_t j = 0; j < n; ++j) {
+      double sum = 0.0;
+      for (std::int64_t a = 0; a < k; ++a)
+        sum += static_cast<double>(x[index(i * k + a)]) * static_cast<double>(w[index(j * k + a)]);
+      y.push_back(sum);
+    }
+  return y;
+}
+
+Floats linear_of(ThreadPool& pool, const PackedMatrix& w, const Floats& x, std::int64_t m,
+                 bool transposed = false) {
+  Floats y(index(m * w.panels.n), not_a_number);
+  LinearCall call{.x = x.data(),
+                  .m = m,
+                  .x_row = w.panels.k,
+                  .w = w.panels,
+                  .y = y.data(),
+                  .y_row = w.panels.n,
+                  .epilogue = {}};
+  if (transposed) {
+    call.x_row = 1;
+    call.x_col = m;
+  }
+  std::vector<std::byte> scratch(linear_scratch(call, pool.size()));
+  linear(pool, call, scratch);
+  return y;
+}
+
+Floats transpose_of(const Floats& x, std::int64_t rows, std::int64_t cols) {
+  Floats t(x.size());
+  for (std::int64_t i = 0; i < rows; ++i)
+    for (std::int64_t j = 0; j < cols; ++j) t[index(j * rows + i)] = x[index(i * cols + j)];
+  return t;
+}
+
+void check_exact(MatrixFormat format, std::int64_t m, std::int64_t n, std::int64_t k) {
+  INFO(matrix_format_name(format) << " m " << m << " n " << n << " k " << k);
+  const Floats w = exact_weights(format, n, k);
+  const Floats x = levels(m, k, 127, 127.0F, 0.5F, 1);
+  const Doubles want = product(x, w, m, n, k);
+  for (const bool transposed : {false, true}) {
+    const Floats given = transposed ? transpose_of(x, m, k) : x;
+    const Floats got = with_threads([&](ThreadPool& pool) {
+      const PackedMatrix packed(pool, format, w, n, k);
+      CHECK(packed.unpacked(pool) == w);
+      return linear_of(pool, packed, given, m, transposed);
+    });
+    check_close(got, want, 2e-6);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("matrix formats: products of numbers that no format rounds") {
+  on_every_isa([] {
+    for (const MatrixFormat format : formats) {
+      for (const std::int64_t m : {1, 2, 3, 4, 5, 15, 33}) check_exact(format, m, 37, 70);
+      for (const std::int64_t n : odd_sizes) check_exact(format, 1, n, 33);
+      for (const std::int64_t k : odd_sizes) {
+        check_exact(format, 2, 40, k);
+        check_exact(format, 7, 40, k);
+      }
+      check_exact(format, 3, 65, 777);
+      check_exact(format, 310, 33, 517);
+    }
+  });
+}
+
+TEST_CASE("matrix formats: rounding is to the nearest level") {
+  ThreadPool pool(1);
+  const std::int64_t n = 33, k = 100;
+  const Floats w = random_floats(n * k, 5);
+  on_every_isa([&] {
+    CHECK(PackedMatrix(pool, MatrixFormat::bf16, w, n, k).unpacked(pool) == rounded(w));
+    for (const auto& [format, most] : {std::pair(MatrixFormat::int8, 127.0), {MatrixFormat::int4, 8.0}}) {
+      const Floats got = PackedMatrix(pool, format, w, n, k).unpacked(pool);
+      double squares = 0.0;
+      for (std::size_t i = 0; i < w.size(); ++i)
+        squares += std::pow(static_cast<double>(got[i]) - static_cast<double>(w[i]), 2.0);
+      // Even numbers in steps of 1 / most lose a step^2 / 12 on average.
+      CHECK(std::sqrt(squares / static_cast<double>(w.size())) < 1.0 / most / std::sqrt(12.0));
+    }
+  });
+}
+
+TEST_CASE("matrix formats: every instruction set packs the same bytes") {
+  ThreadPool pool(1);
+  const Floats w = random_floats(45 * 67, 6);
+  for (const MatrixFormat format : formats) {
+    std::vector<std::vector<std::byte>> packed;
+    on_every_isa([&] { packed.push_back(PackedMatrix(pool, format, w, 45, 67).memory); });
+    for (const auto& memory : packed) CHECK(memory == packed.front());
+  }
+}
+
+TEST_CASE("matrix formats: activations are rounded to 127 levels or to bfloat16") {
+  const std::int64_t n = 40, k = 96;
+  const Floats w = random_floats(n * k, 3);
+  on_every_isa([&] {
+    for (const MatrixFormat format : formats)
+      for (const std::int64_t m : {1, 4, 9}) {
+        INFO(matrix_format_name(format) << " m " << m);
+        ThreadPool pool(1);
+        const Floats x = random_floats(m * k, 4);
+        const PackedMatrix packed(pool, format, w, n, k);
+        const Floats got = linear_of(pool, packed, x, m);
+        const Floats used = format == MatrixFormat::bf16 ? rounded(x) : x;
+        const Doubles want = product(used, packed.unpacked(pool), m, n, k);
+        // At most half a level of 1/127 for each of the k inputs, if they all went the same way.
+        for (std::size_t i = 0; i < got.size(); ++i)
+          CHECK(std::fabs(static_cast<double>(got[i]) - want[i]) <
+                (format == MatrixFormat::bf16 ? 1e-5 : 96.0 / 254.0 * 0.3));
+      }
+  });
+}
+
+TEST_CASE("matrix formats: what comes of activations that are not finite is not finite") {
+  ThreadPool pool(1);
+  const std::int64_t n = 34, k = 64;
+  const Floats w = random_floats(n * k, 3);
+  on_every_isa([&] {
+    for (const MatrixFormat format : formats)
+      for (const std::int64_t m : {1, 3, 6})
+        for (const float bad : {not_a_number, infinity}) {
+          Floats x = random_floats(m * k, 4);
+          x[5] = bad;
+          const Floats y = linear_of(pool, PackedMatrix(pool, format, w, n, k), x, m);
+          CHECK_FALSE(std::isfinite(y[0]));
+          if (m > 1) CHECK(std::isfinite(y[index(n)]));
+        }
+  });
+}
+
+TEST_CASE("matrix formats: rows of a table are read from its panels") {
+  ThreadPool pool(2);
+  const std::int64_t n = 35, k = 50;
+  const Floats w = random_floats(n * k, 3);
+  const std::vector<std::int32_t> ids = {34, 0, 7, 7};
+  for (const MatrixFormat format : formats) {
+    const PackedMatrix packed(pool, format, w, n, k);
+    const Floats all = packed.unpacked(pool);
+    Floats rows(ids.size() * index(k));
+    gather_rows(pool, packed.panels, ids, rows.data());
+    for (std::size_t i = 0; i < rows.size(); ++i)
+      CHECK(rows[i] == all[index(ids[i / index(k)]) * index(k) + i % index(k)]);
+  }
+}
+
+TEST_CASE("gemm: both operands rounded to bfloat16, in every layout") {
+  on_every_isa([] {
+    for (const auto& [m, n, k] :
+         {std::array<std::int64_t, 3>{1, 1, 1}, {5, 33, 3}, {17, 40, 65}, {31, 70, 301}})
+      for (const bool a_turned : {false, true})
+        for (const bool b_turned : {false, true}) {
+          INFO("m " << m << " n " << n << " k " << k << " turned " << a_turned << b_turned);
+          const Floats a = random_floats(m * k, 1), b = random_floats(n * k, 2);
+          const Floats a_memory = a_turned ? transpose_of(a, m, k) : a;
+          const Floats b_memory = b_turned ? b : transpose_of(b, n, k);
+          GemmCall call{.m = m,
+                        .n = n,
+                        .k = k,
+                        .a = a_memory.data(),
+                        .a_row = a_turned ? 1 : k,
+                        .a_col = a_turned ? m : 1,
+                        .b = b_memory.data(),
+                        .b_row = b_turned ? 1 : n,
+                        .b_col = b_turned ? k : 1,
+                        .c_row = n,
+                        .bf16 = true};
+          const Floats got = with_threads([&](ThreadPool& pool) {
+            Floats c(index(m * n));
+            call.c = c.data();
+            std::vector<std::byte> scratch(gemm_scratch(call, pool.size()));
+            gemm(pool, call, scratch);
+            return c;
+          });
+          check_close(got, product(rounded(a), rounded(b), m, n, k), 1e-5);
+        }
+  });
+}
