@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cpu/kernels_attention.h"
+#include "cpu/kernels_ceiling.h"
 #include "cpu/kernels_matmul.h"
 #include "cpu/kernels_panels.h"
 #include "cpu/kernels_rows.h"
@@ -39,6 +40,9 @@ constexpr Kernels make_kernels(std::string_view name) {
       .rope = rope<V>,
       .unary = unary<V>,
       .binary = binary<V>,
+      .ceiling_lanes = V::lanes * V::vector_accumulators,
+      .multiply_adds = multiply_adds<V>,
+      .read_stream = read_stream<V>,
   };
 }
 
