@@ -10,13 +10,17 @@ and gives its first token.
 from __future__ import annotations
 
 import argparse
-import resource
+import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from harness import Result, alternate, machine, save, table
 from orion_ane import _core
+from orion_ane.bench import machine, report
+from orion_ane.bench.report import Report, Row
+from orion_ane.bench.timing import alternate
+from orion_ane.initialization import random_weights
+from orion_ane.process_memory import peak_memory
 
 CONFIG: dict[str, Any] = {
     "model_type": "llama",
@@ -33,16 +37,6 @@ CONFIG: dict[str, Any] = {
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 ADAPTERS = 8
 PROMPT = [1, 2, 3, 4]
-
-
-def weights() -> dict[str, Any]:
-    rng = np.random.default_rng(0)
-    return {
-        name: np.ones(shape, np.float32)
-        if len(shape) == 1
-        else rng.standard_normal(shape, np.float32) * 0.02
-        for name, shape in _core.model_weights(CONFIG).items()
-    }
 
 
 def make_model(device: str, values: dict[str, Any]) -> _core.TextModel:
@@ -89,7 +83,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
 
-    values = weights()
+    values = random_weights(CONFIG)
     swapper = Swapper(options.device, values, options.rank)
     runs = {
         "swap": swapper.swap,
@@ -99,21 +93,24 @@ def main() -> None:
     }
     seconds = alternate(runs, options.rounds, warmup=ADAPTERS)
     compiles = swapper.model.compiles
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_memory()
     for i in range(options.swaps):
         swapper.swap()
         if i % 50 == 0:
             swapper.token()
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    results = [Result("change", name, seconds[name], 1.0) for name in runs]
-    print(f"{options.device} on {machine()['cpu']}, rank {options.rank}")
-    print(table(results, "times/s", "reload and token"))
+    grown = (peak_memory() - before) // 1024
+    rows = [Row("adapters", "change", name, "s", seconds[name]) for name in runs]
+    settings = {name: value for name, value in vars(options).items() if name != "json"}
+    command = shlex.join(["python", *sys.argv])
+    found = Report(machine.describe(), settings, command, machine.commit(), {}, rows)
+    print(f"{report.head(found)}\n{options.device}, rank {options.rank}")
+    print(report.table(rows, "reload and token"))
     print(
         f"{options.swaps} swaps: {swapper.model.compiles - compiles} compiles, "
         f"peak memory grew by {grown} KiB"
     )
     if options.json:
-        save(options.json, results)
+        report.save(found, options.json)
 
 
 if __name__ == "__main__":

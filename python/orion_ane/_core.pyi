@@ -42,6 +42,7 @@ __all__: list[str] = [
     "cache_directory",
     "call",
     "compile",
+    "cpu_ceiling",
     "cpu_kernels",
     "device_names",
     "diff_mil",
@@ -233,6 +234,10 @@ class Program:
     def run(self) -> None:
         """
         Runs on the program's own buffers: see `input` and `output`.
+        """
+    def time_runs(self, count: typing.SupportsInt | typing.SupportsIndex) -> float:
+        """
+        Seconds of so many runs one after the other, without Python between them.
         """
     def update(self, weights: dict) -> None:
         """
@@ -849,6 +854,16 @@ def call(op: str, operands: list, attrs: dict, name: str) -> Value:
 def compile(graph: Graph, weights: dict = {}, device: str = "auto") -> Program:
     """
     Compiles a graph for a device. `weights` holds every weight of the graph by name.
+    """
+
+def cpu_ceiling(
+    *,
+    threads: typing.SupportsInt | typing.SupportsIndex,
+    bytes: typing.SupportsInt | typing.SupportsIndex,
+    seconds: typing.SupportsFloat | typing.SupportsIndex,
+) -> dict:
+    """
+    The most fp32 operations per second, and bytes read per second of a stream so long: best of about `seconds` each.
     """
 
 def cpu_kernels() -> str:

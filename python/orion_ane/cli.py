@@ -13,6 +13,7 @@ from typing import NoReturn
 from orion_ane import convert, inspection
 from orion_ane._core import Error, __version__
 from orion_ane.arguments import UsageError
+from orion_ane.bench_command import add_bench_arguments, bench
 from orion_ane.compile_command import add_compile_arguments, compile_package
 from orion_ane.doctor_command import add_doctor_arguments, doctor
 from orion_ane.eval_command import add_eval_arguments, evaluate_model
@@ -180,6 +181,13 @@ COMMANDS = (
         "orion lora train --model stories260K --data stories.bin --out adapter",
         add_lora_arguments,
         use_lora,
+    ),
+    Command(
+        "bench",
+        "measure how fast this machine is, and compare with an earlier run",
+        "orion bench inference --model stories260K --json before.json",
+        add_bench_arguments,
+        bench,
     ),
     Command(
         "doctor",

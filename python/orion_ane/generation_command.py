@@ -8,7 +8,6 @@ import io
 import json
 import logging
 import math
-import resource
 import secrets
 import sys
 from typing import Any
@@ -17,6 +16,7 @@ from orion_ane._core import Error
 from orion_ane.arguments import integer, number
 from orion_ane.lora_command import adapter_and_scale
 from orion_ane.placement import DECODES, DTYPES, HEADS, POLICIES
+from orion_ane.process_memory import peak_memory
 from orion_ane.text import require_unicode
 
 
@@ -175,7 +175,7 @@ def _as_json(model: Any, options: argparse.Namespace, pieces: list[Any]) -> dict
         "first_token_seconds": stats.first_token_seconds,
         "why_not_engine": model.why_not_engine,
         "notes": model.notes,
-        "peak_memory_bytes": _peak_memory(),
+        "peak_memory_bytes": peak_memory(),
     }
 
 
@@ -195,7 +195,7 @@ def _statistics(model: Any, options: argparse.Namespace) -> str:
         f"prompt {_rate(stats.prompt_tokens, at_prompt, stats.prompt_seconds)}",
         f"decode {_rate(stats.decode_tokens, at_decode, stats.decode_seconds)}",
         *([] if why else [f"head{at_head}"]),
-        f"peak memory {_peak_memory() / 2**20:.0f} MiB",
+        f"peak memory {peak_memory() / 2**20:.0f} MiB",
     ]
     return " | ".join(fields)
 
@@ -203,9 +203,3 @@ def _statistics(model: Any, options: argparse.Namespace) -> str:
 def _rate(tokens: int, where: str, seconds: float) -> str:
     rate = f", {tokens / seconds:.1f} tokens/s" if seconds > 0 else ""
     return f"{tokens} tokens{where}{rate}"
-
-
-def _peak_memory() -> int:
-    """Bytes; the kernel counts in KiB, except macOS's, which counts bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

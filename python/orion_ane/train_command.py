@@ -24,7 +24,7 @@ from orion_ane.presets import PRESETS
 from orion_ane.training import Interrupted, checkpoints, metrics
 from orion_ane.training.metrics import Evaluation, Saved, Step
 from orion_ane.training.parallel import World, world
-from orion_ane.training.settings import SCHEDULES, Settings
+from orion_ane.training.settings import PRECISIONS, SCHEDULES, Settings
 from orion_ane.training.trainer import Trainer
 
 _LINE_SECONDS = 10.0  # between lines where there is no terminal for a bar
@@ -111,7 +111,12 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         default = _DEFAULTS[setting]
         shown = help_ + default_text(default)
         add(option, dest=setting, type=type_, metavar=metavar, default=default, help=shown)
-    add("--precision", choices=("fp32", "bf16"), default="fp32", help="of products on the CPU")
+    add(
+        "--precision",
+        choices=PRECISIONS,
+        default=_DEFAULTS["precision"],
+        help="of products on the CPU",
+    )
     add("--schedule", choices=SCHEDULES, default=_DEFAULTS["schedule"], help="default: cosine")
     add(
         "--betas",

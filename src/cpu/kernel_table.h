@@ -9,6 +9,9 @@ namespace orion::cpu {
 /// Inputs multiplied before the sums go to memory: a block of a panel stays in the first-level cache.
 inline constexpr std::int64_t k_block = 256;
 
+/// What a stream that measures memory is read in: whole runs of so many numbers.
+inline constexpr std::int64_t ceiling_grain = 4096;
+
 /// Columns [0, width) of a matrix (K, width): the right operand of a product, at most one panel wide. In
 /// other formats than `exact` it is a panel.
 struct Columns {
@@ -104,6 +107,11 @@ struct Kernels {
   void (*rope)(const RopeCall&, std::int64_t begin, std::int64_t end);  // of B * H * T vectors
   void (*unary)(const UnaryCall&, std::int64_t begin, std::int64_t end);
   void (*binary)(const BinaryCall&, std::int64_t begin, std::int64_t end);  // rows
+
+  // What the instruction set can do at most (ceiling.h).
+  std::int64_t ceiling_lanes;                              // numbers that a round of multiply_adds works on
+  float (*multiply_adds)(std::int64_t rounds);             // gives ceiling_lanes
+  float (*read_stream)(const float*, std::int64_t count);  // count: a multiple of ceiling_grain
 };
 
 /// Queries that share one packing of the keys.

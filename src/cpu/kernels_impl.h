@@ -3,6 +3,7 @@
 
 #include "cpu/kernels_attention.h"
 #include "cpu/kernels_bf16.h"
+#include "cpu/kernels_ceiling.h"
 #include "cpu/kernels_matmul.h"
 #include "cpu/kernels_panels.h"
 #include "cpu/kernels_quantised.h"
@@ -48,6 +49,9 @@ constexpr Kernels make_kernels(std::string_view name) {
       .rope = rope<V>,
       .unary = unary<V>,
       .binary = binary<V>,
+      .ceiling_lanes = V::lanes * V::vector_accumulators,
+      .multiply_adds = multiply_adds<V>,
+      .read_stream = read_stream<V>,
   };
 }
 

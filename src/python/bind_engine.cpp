@@ -1,9 +1,10 @@
-// What `orion doctor` asks of an engine, and what tests ask of the simulator.
+// What `orion doctor` asks of an engine, `orion bench` of the processor, and tests of the simulator.
 #include "python/bindings.h"
 #include "python/convert.h"
 
 #include "ane/device.h"
 #include "base/cache_directory.h"
+#include "cpu/ceiling.h"
 #include "cpu/kernels.h"
 #include "orion/error.h"
 #include "sim/simulator.h"
@@ -66,6 +67,18 @@ py::list verdicts(const std::string& name) {
   return result;
 }
 
+py::dict cpu_ceiling(int threads, std::int64_t bytes, double seconds) {
+  cpu::Ceiling ceiling;
+  {
+    const py::gil_scoped_release release;
+    ceiling = cpu::measure_ceiling(threads, bytes, seconds);
+  }
+  py::dict result;
+  result["flops"] = ceiling.flops;
+  result["read_bytes"] = ceiling.read_bytes;
+  return result;
+}
+
 py::dict simulator_counters(const std::string& profile) {
   const sim::Counters counters = sim::counters(profile);
   py::dict result;
@@ -87,6 +100,9 @@ void bind_engine(py::module_& m) {
       "engine_info", engine_info, py::arg("device"),
       "Framework, chip, system, the profile programs are made for, and what was found of the classes used.");
   m.def("cpu_kernels", cpu::isa_name, "The instruction set that the CPU's kernels use here.");
+  m.def("cpu_ceiling", cpu_ceiling, py::kw_only(), py::arg("threads"), py::arg("bytes"), py::arg("seconds"),
+        "The most fp32 operations per second, and bytes read per second of a stream so long: best of about "
+        "`seconds` each.");
   m.def("engine_usage", engine_usage, py::arg("device"), "Compiles, loads and cache hits of this process.");
   m.def("update_verdicts", verdicts, py::arg("device"),
         "Which weight update strategies have an effect here.");

@@ -2,6 +2,7 @@
 #include "python/bindings.h"
 #include "python/convert.h"
 
+#include "base/stopwatch.h"
 #include "orion/device.h"
 #include "orion/error.h"
 
@@ -79,6 +80,19 @@ py::dict call(PyProgram& self, const py::KWArgs<py::array>& inputs) {
   return result;
 }
 
+// What a caller in C++ waits for.
+double time_runs(PyProgram& self, std::int64_t count) {
+  if (count < 1) fail("time_runs: ", count, " runs, at least 1 is needed");
+  const py::gil_scoped_release release;
+  const std::lock_guard lock(self.turn);
+  double seconds = 0.0;
+  {
+    const Stopwatch watch(seconds);
+    for (std::int64_t i = 0; i < count; ++i) self.program->run();
+  }
+  return seconds;
+}
+
 py::array view(PyProgram& self, const std::vector<Port>& ports, std::string_view what,
                const std::string& name) {
   port(ports, what, name);
@@ -125,6 +139,8 @@ void bind_program(py::module_& m) {
       .def("__call__", call,
            "Runs with the arrays given (not copied where dtype and layout agree); returns new arrays.")
       .def("run", run, "Runs on the program's own buffers: see `input` and `output`.")
+      .def("time_runs", time_runs, py::arg("count"),
+           "Seconds of so many runs one after the other, without Python between them.")
       .def(
           "input",
           [](PyProgram& p, const std::string& name) { return view(p, p.program->inputs(), "input", name); },

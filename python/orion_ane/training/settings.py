@@ -14,6 +14,7 @@ from orion_ane.data import Dataset
 from orion_ane.training.metrics import require_tensorboard
 
 SCHEDULES = ("constant", "linear", "cosine")
+PRECISIONS = ("fp32", "bf16")
 
 
 @dataclass(frozen=True)

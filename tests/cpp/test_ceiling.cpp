@@ -1,0 +1,23 @@
+#include "cpu/ceiling.h"
+#include "kernel_bench.h"
+
+#include "orion/error.h"
+
+namespace orion::cpu {
+
+TEST_CASE("the ceiling is measured on every instruction set, and refuses what cannot be") {
+  on_every_isa([] {
+    CHECK(kernels().multiply_adds(3) == static_cast<float>(kernels().ceiling_lanes));
+    Floats x(index(2 * ceiling_grain), 1.0F);
+    x[5] = 3.0F;
+    CHECK(kernels().read_stream(x.data(), 2 * ceiling_grain) == 2.0F * ceiling_grain + 2.0F);
+  });
+  const Ceiling measured = measure_ceiling(2, 1 << 20, 0.0);
+  CHECK(measured.flops > 1e6);
+  CHECK(measured.read_bytes > 1e6);
+  CHECK_THROWS_WITH(measure_ceiling(0, 1 << 20, 0.0), "ceiling: 0 threads, from 1 to 1024 are needed");
+  CHECK_THROWS_AS(measure_ceiling(1, 1000, 0.0), Error);
+  CHECK_THROWS_AS(measure_ceiling(1, 1 << 20, -1.0), Error);
+}
+
+}  // namespace orion::cpu
