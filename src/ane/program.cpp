@@ -5,6 +5,7 @@
 #include "orion/error.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace orion::ane {
 namespace {
@@ -169,7 +170,9 @@ void AneProgram::refresh(std::span<const std::string> changed) {
   const std::vector<Verdict>& verdicts = update_verdicts(*runtime_);
   if (update_ == Update::automatic) update_ = best_update(verdicts, false);
   require_eligible(verdicts, update_);
-  loaded_ = reload(*runtime_, loaded_, [this] { return image(); }, differences, update_);
+  std::shared_ptr<Loaded> replaced =
+      std::exchange(loaded_, reload(*runtime_, loaded_, [this] { return image(); }, differences, update_));
+  if (replaced != loaded_) runtime_->release(std::move(replaced));
 }
 
 std::string AneProgram::describe() const {

@@ -1,70 +1,24 @@
-// An engine, and what the process must remember about it: programs loaded, compiles spent.
+// An engine to load programs on, within this process's share of it.
 #pragma once
 
-#include "ane/engine.h"
+#include "ane/engine_share.h"
 #include "ane/image.h"
 #include "orion/ane.h"
 
-#include <atomic>
-#include <list>
-#include <mutex>
-
 namespace orion::ane {
-
-/// Whom a loaded model belongs to.
-enum class Ownership : std::uint8_t {
-  shared,   // found by its identity, also by later processes
-  passing,  // nobody else's: the weights are replaced soon, and what was compiled of them is purged then
-  apart,    // passing, and of an identity that no other program has: its staged files may be changed
-};
-
-/// A model loaded on the engine; unloaded when the last program that uses it is gone.
-class Loaded {
- public:
-  Loaded(std::unique_ptr<Model> model, Layout layout, Ownership ownership);
-  ~Loaded();
-  Loaded(const Loaded&) = delete;
-  Loaded& operator=(const Loaded&) = delete;
-
-  Model& model() { return *model_; }
-  const Layout& layout() const { return layout_; }
-  Ownership ownership() const { return ownership_; }
-  /// False after an evaluation that did not return, or a failed update: another is to be loaded.
-  bool usable() const { return usable_; }
-  void give_up() { usable_ = false; }
-  /// Binds the surfaces if another user (a number of its own, not 0) has bound others since, then evaluates.
-  /// A refusal may pass: it is tried twice.
-  Status evaluate(std::uint64_t user, std::span<Surface* const> inputs, std::span<Surface* const> outputs);
-  /// Forgets the bound surfaces: the model was loaded again.
-  void unbind() { bound_to_ = 0; }
-
- private:
-  std::unique_ptr<Model> model_;
-  Layout layout_;
-  Ownership ownership_;
-  std::atomic<bool> usable_ = true;
-  std::mutex turn_;
-  std::uint64_t bound_to_ = 0;
-};
-
-/// What has been asked of the engine by this process.
-struct Usage {
-  std::int64_t compiles = 0;  // attempts: a refused one counts against the budget too
-  std::int64_t loads = 0;
-  std::int64_t cache_hits = 0;  // programs that were loaded already
-  std::int64_t known = 0;       // programs that an earlier process had compiled
-  std::int64_t purges = 0;
-  double compile_seconds = 0.0;
-  double load_seconds = 0.0;
-};
 
 class Runtime {
  public:
   Runtime(std::unique_ptr<Engine> engine, Profile profile);
+  /// Drops what nobody uses of the share.
+  ~Runtime();
+  Runtime(const Runtime&) = delete;
+  Runtime& operator=(const Runtime&) = delete;
 
   Engine& engine() { return *engine_; }
   const Profile& profile() const { return profile_; }
   const EngineInfo& info() const { return info_; }
+  /// By all runtimes of the engine.
   Usage usage() const;
   /// Programs that are kept loaded at once.
   std::int64_t most_loaded() const;
@@ -80,31 +34,21 @@ class Runtime {
   /// Compiles anew. Passing.
   std::shared_ptr<Loaded> compile(const Image& image);
 
-  /// Drops programs that only the cache holds.
-  void clear();
-  /// As a new process would begin: nothing cached, no compile spent.
-  void restart();
+  /// Lets go of a program whose weights were replaced. It leaves the cache with its last user: what is loaded
+  /// next has other weights.
+  void release(std::shared_ptr<Loaded> replaced);
 
  private:
-  struct Cached {
-    std::string identity;
-    std::shared_ptr<Loaded> loaded;
-  };
-
   std::unique_ptr<Model> make_model(const Image& image);
   void spend_compile(Model& model);
   Status timed_load(Model& model);
   Status purge_and_load(Model& model, const Status& refusal);
   std::shared_ptr<Loaded> finish(std::unique_ptr<Model> model, Ownership ownership);
-  std::shared_ptr<Loaded> cached(const std::string& identity);
-  void make_room();
 
   std::unique_ptr<Engine> engine_;
   Profile profile_;
   EngineInfo info_;
-  mutable std::recursive_mutex mutex_;
-  Usage usage_;
-  std::list<Cached> cache_;  // most recently used first
+  std::shared_ptr<EngineShare> share_;
 };
 
 /// Throws DeviceError unless `status` is ok.

@@ -1,6 +1,4 @@
 // The devices of this build, and how their names are read.
-#include "device/table.h"
-
 #include "ane/device.h"
 #include "cpu/device.h"
 #include "orion/ane.h"
@@ -112,14 +110,6 @@ Device& find_device(std::string_view full) {
   if (found == devices_here.by_name.end())
     found = devices_here.by_name.emplace(full, entry->open(full, name)).first;
   return *found->second;
-}
-
-std::vector<Device*> open_devices() {
-  OpenDevices& devices_here = opened();
-  const std::lock_guard lock(devices_here.mutex);
-  std::vector<Device*> all;
-  for (const auto& [name, device] : devices_here.by_name) all.push_back(device.get());
-  return all;
 }
 
 std::vector<std::string> device_names() {

@@ -5,7 +5,6 @@
 #include "ane/device.h"
 #include "base/cache_directory.h"
 #include "cpu/kernels.h"
-#include "device/table.h"
 #include "orion/error.h"
 #include "sim/simulator.h"
 
@@ -81,17 +80,6 @@ py::dict simulator_counters(const std::string& profile) {
   return result;
 }
 
-// A simulated machine as a new process finds it; so do the devices that are open on it.
-void restart_simulator(const std::string& profile) {
-  sim::restart(profile);
-  const std::string name = "sim:" + profile;
-  for (Device* device : open_devices()) {
-    const std::string_view full = device->name();
-    const bool is_on_it = full.substr(0, full.find(',')) == name || (full == "sim" && profile == "strict");
-    if (is_on_it) dynamic_cast<ane::AneDevice&>(*device).runtime().restart();
-  }
-}
-
 }  // namespace
 
 void bind_engine(py::module_& m) {
@@ -103,7 +91,7 @@ void bind_engine(py::module_& m) {
   m.def("update_verdicts", verdicts, py::arg("device"),
         "Which weight update strategies have an effect here.");
   m.def("simulator_counters", simulator_counters, py::arg("profile"), "What is alive in a simulated engine.");
-  m.def("simulator_restart", restart_simulator, py::arg("profile"),
+  m.def("simulator_restart", sim::restart, py::arg("profile"),
         "Forgets a simulated engine's compile budget, its compiled models, and those that nobody uses.");
   m.def(
       "simulator_freeze_weights",

@@ -1,5 +1,6 @@
 #include "sim/simulator.h"
 
+#include "ane/engine_share.h"
 #include "base/shared_directory.h"
 #include "orion/error.h"
 #include "sim/model.h"
@@ -59,19 +60,21 @@ fs::path own_directory(std::string_view profile) {
   return directory.path() / fs::path(profile).filename();
 }
 
+ane::EngineInfo info_of(std::string_view profile) {
+  return {.framework = "simulator",
+          .chip = std::string(profile),
+          .os_build = "simulated",
+          .on_disk = false,
+          .found = {},
+          .missing = {}};
+}
+
 class SimEngine : public ane::Engine {
  public:
   SimEngine(const ane::Profile& profile, fs::path staging)
       : profile_(profile), staging_(std::move(staging)), process_(Process::of(profile.name)) {}
 
-  ane::EngineInfo info() override {
-    return {.framework = "simulator",
-            .chip = profile_.name,
-            .os_build = "simulated",
-            .on_disk = false,
-            .found = {},
-            .missing = {}};
-  }
+  ane::EngineInfo info() override { return info_of(profile_.name); }
 
   ane::Status create_surface(std::size_t bytes, std::unique_ptr<ane::Surface>& surface) override {
     surface = std::make_unique<SimSurface>(bytes, process_);
@@ -108,6 +111,7 @@ void freeze_weights(std::string_view profile, bool frozen) {
 }
 
 void restart(std::string_view profile) {
+  ane::share_of(info_of(profile))->restart();
   Process::of(profile)->restart();
 }
 

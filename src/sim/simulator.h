@@ -31,7 +31,8 @@ Counters counters(std::string_view profile);
 /// A fault to test for: what is loaded from now on computes with the weights that its text has now, whatever
 /// files it comes with, and says nothing.
 void freeze_weights(std::string_view profile, bool frozen);
-/// Forgets compile budget and compiled models, as a new process after a reboot would.
+/// Forgets compile budget and compiled models, as a new process after a reboot would, and drops what runtimes
+/// of the engine hold loaded for nobody.
 void restart(std::string_view profile);
 
 }  // namespace orion::sim

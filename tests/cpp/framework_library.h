@@ -1,6 +1,7 @@
 // The simulated framework: its controls, and engines over it.
 #pragma once
 
+#include "ane/engine_share.h"
 #include "ane/time_limit.h"
 #include "engine_sample.h"
 #include "framework/controls.h"
@@ -60,6 +61,13 @@ inline sim::Counters library_counters(const std::string& profile) {
   sim::Counters counters;
   framework_library().counters(profile.c_str(), &counters);
   return counters;
+}
+
+/// As a new process on a machine just started would find the simulated framework.
+inline void restart_framework(const std::string& profile) {
+  ane::share_of({.framework = {}, .chip = profile, .os_build = "simulated", .found = {}, .missing = {}})
+      ->restart();
+  framework_library().restart(profile.c_str());
 }
 
 /// Lets calls that hang go on, and waits for their end.

@@ -50,7 +50,7 @@ class Life {
     attempt([&] { open(); });
     attempt([&] { make(first_); });
     first_.program.reset();
-    device_->runtime().clear();
+    ane::share_of(device_->runtime().info())->cache.drop_idle();
     attempt([&] { make(first_); });  // known by now
     attempt([&] { make(equal_); });
     check_output(first_);
@@ -152,7 +152,7 @@ struct Sweep {
   fs::path staging = staging_place();
 
   std::vector<std::string> live(Update update) const {
-    framework_library().restart(hardware);
+    restart_framework(hardware);
     return Life(update).live();
   }
 
@@ -187,7 +187,7 @@ struct Sweep {
   void sweep(Update update, bool whole) const {
     CHECK(live(update).empty());  // tests the strategies, opens what stays open
     framework_library().forget_faults();
-    framework_library().restart(hardware);
+    restart_framework(hardware);
     Life life(update);
     CHECK(life.live().empty());
     std::map<std::string, long> made;
@@ -220,7 +220,7 @@ TEST_CASE(
 TEST_CASE("faults: the self-test's verdicts do not depend on a call that fails once" * doctest::skip()) {
   const Sweep sweep;
   const auto eligible = [&] {
-    framework_library().restart(hardware);
+    restart_framework(hardware);
     ane::Runtime runtime(open_over_simulator(hardware), ane::find_profile(hardware));
     std::vector<bool> verdicts;
     for (const ane::Verdict& verdict : ane::test_updates(runtime)) verdicts.push_back(verdict.eligible);

@@ -171,7 +171,7 @@ TEST_CASE("disk full: an update names the file, the old weights stay, and the ne
   const Environment simulated("ORION_SIM_PROFILE", hardware);
   for (const Update update : {Update::delta, Update::new_identity, Update::recompile}) {
     CAPTURE(std::string(ane::update_name(update)));
-    framework_library().restart(hardware);
+    restart_framework(hardware);
     const Updated updated(update);
     updated.update(1);  // from the second on, delta patches
     CHECK(updated.has(1));

@@ -53,6 +53,7 @@ void check_every_probe_finds_its_limits(std::span<const ProbeResult> results) {
 TEST_CASE("probes find a profile's limits and numbers in the simulator, and leave nothing behind") {
   for (const Profile& profile : all_profiles()) {
     CAPTURE(profile.name);
+    sim::restart(profile.name);
     const sim::Counters before = sim::counters(profile.name);
     const std::vector<ProbeResult> results = probe_all(profile);
     const sim::Counters after = sim::counters(profile.name);
