@@ -6,6 +6,7 @@
 #include "orion/ops.h"
 
 #include <chrono>
+#include <random>
 
 namespace orion::ane {
 namespace {
@@ -19,9 +20,9 @@ const TensorType w_type{DType::fp16, {channels, channels, 1, 1}};
 const Port x_port{"x", x_type};
 const Port y_port{"y", x_type};
 
-Tensor pattern(const TensorType& type, double scale) {
+Tensor pattern(const TensorType& type, double scale, std::uint32_t seed = 1) {
   Tensor values(TensorType{DType::fp32, type.shape});
-  std::uint32_t state = 1;
+  std::uint32_t state = seed;
   for (float& value : values.as<float>()) {
     state = state * 1664525U + 1013904223U;
     value = static_cast<float>(scale * (static_cast<double>(state >> 8U) / 16777216.0 - 0.5));
@@ -52,29 +53,47 @@ Tensor output_of(Runtime& runtime, Loaded& loaded) {
 struct Case {
   Blueprint blueprint = convolution();
   Tensor before = pattern(w_type, 0.05);
-  Tensor after = pattern(w_type, 0.15);
+  Tensor after = pattern(w_type, 0.15, std::random_device{}());
 };
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-// Old program, update, output: it must be what a fresh compile of the new weights gives.
-void try_reload(Runtime& runtime, const Case& test, const Tensor& expected, Verdict& verdict) {
+// An update as it went.
+struct Trial {
+  Verdict verdict;
+  Tensor stale;    // outputs before it
+  Tensor updated;  // and after; empty if it failed
+};
+
+// Old program, update, output.
+void try_reload(Runtime& runtime, const Case& test, Trial& trial) {
+  const Update update = trial.verdict.update;
   const Image before = with_weight(test.blueprint, test.before);
   const std::shared_ptr<Loaded> old =
-      verdict.update == Update::delta ? runtime.load_apart(before) : runtime.compile(before);
-  const Tensor stale = output_of(runtime, *old);
+      update == Update::delta ? runtime.load_apart(before) : runtime.compile(before);
+  trial.stale = output_of(runtime, *old);
   const Patch patch{test.blueprint.entries.front().offset, test.after};
   const auto image = [&] { return with_weight(test.blueprint, test.after); };
   const auto start = std::chrono::steady_clock::now();
-  const std::shared_ptr<Loaded> updated = reload(runtime, old, image, {&patch, 1}, verdict.update);
-  verdict.seconds = seconds_since(start);
-  const Tensor actual = output_of(runtime, *updated);
-  verdict.eligible = actual.identical(expected);
-  if (verdict.eligible) return;
-  verdict.reason = actual.identical(stale) ? "accepted, but the engine goes on with the old weights"
-                                           : "outputs are neither those of the old weights nor of the new";
+  const std::shared_ptr<Loaded> updated = reload(runtime, old, image, {&patch, 1}, update);
+  trial.verdict.seconds = seconds_since(start);
+  trial.updated = output_of(runtime, *updated);
+}
+
+// The new outputs must be what a fresh compile of the new weights gives, and not what the old ones gave.
+Verdict compared(const Trial& trial, const Tensor& expected) {
+  Verdict verdict = trial.verdict;
+  if (trial.updated.empty()) return verdict;
+  const bool is_stale = trial.updated.identical(trial.stale);
+  verdict.eligible = trial.updated.identical(expected) && !is_stale;
+  if (verdict.eligible)
+    verdict.reason.clear();  // of a first attempt
+  else
+    verdict.reason = is_stale ? "accepted, but the engine goes on with the old weights"
+                              : "outputs are neither those of the old weights nor of the new";
+  return verdict;
 }
 
 std::vector<Port> ports_of(const std::vector<PortUse>& uses) {
@@ -110,46 +129,63 @@ Tensor product_with(SurfaceSet& surfaces, Loaded& loaded, const LegalProgram& le
 }
 
 // Weights as an input of a product: writing the surface is the whole update.
-void try_input(Runtime& runtime, const Case& test, Verdict& verdict) {
+void try_input(Runtime& runtime, const Case& test, Trial& trial, Tensor& expected) {
   const LegalProgram legal = legalize_program(product_of_inputs(), runtime.profile());
   const std::shared_ptr<Loaded> loaded = runtime.compile({mil::emit(legal.graph), {}});
   SurfaceSet used(runtime, *loaded, ports_of(legal.inputs), ports_of(legal.outputs));
-  const Tensor stale = product_with(used, *loaded, legal, test.before);
+  trial.stale = product_with(used, *loaded, legal, test.before);
   const auto start = std::chrono::steady_clock::now();
   const Tensor updated = product_with(used, *loaded, legal, test.after);
-  verdict.seconds = seconds_since(start);
+  trial.verdict.seconds = seconds_since(start);
   SurfaceSet fresh(runtime, *loaded, ports_of(legal.inputs), ports_of(legal.outputs));
-  verdict.eligible =
-      updated.identical(product_with(fresh, *loaded, legal, test.after)) && !updated.identical(stale);
-  if (!verdict.eligible) verdict.reason = "a weight written to its surface does not reach the product";
-}
-
-void judge(Runtime& runtime, const Case& test, const Tensor& expected, Verdict& verdict) {
-  if (verdict.update == Update::input) return try_input(runtime, test, verdict);
-  try_reload(runtime, test, expected, verdict);
+  expected = product_with(fresh, *loaded, legal, test.after);
+  trial.updated = updated;
 }
 
 // What went wrong once may have been an accident, which must not decide for good.
-Verdict judged(Runtime& runtime, const Case& test, const Tensor& expected, Update update) {
-  Verdict verdict{.update = update, .eligible = false, .seconds = 0.0, .reason = {}};
-  for (int attempt = 0; attempt < 2; ++attempt) {
+template <class Try>
+Trial tried(Update update, const Try& attempt) {
+  Trial trial{.verdict = {.update = update, .eligible = false, .seconds = 0.0, .reason = {}},
+              .stale = {},
+              .updated = {}};
+  for (int i = 0; i < 2 && trial.updated.empty(); ++i) {
     try {
-      judge(runtime, test, expected, verdict);
-      return verdict;
+      attempt(trial);
     } catch (const Error& error) {
-      verdict.reason = error.what();
+      trial.verdict.reason = error.what();
     }
   }
-  return verdict;
+  return trial;
+}
+
+Trial reloaded(Runtime& runtime, const Case& test, Update update) {
+  return tried(update, [&](Trial& trial) { try_reload(runtime, test, trial); });
+}
+
+Verdict judged_input(Runtime& runtime, const Case& test) {
+  Tensor expected;
+  const Trial trial =
+      tried(Update::input, [&](Trial& attempt) { try_input(runtime, test, attempt, expected); });
+  return compared(trial, expected);
 }
 
 }  // namespace
 
+// A new identity is loaded before anything has compiled the new weights, which no process has had before: so
+// it is this load that makes a program of them, not what a compile has left.
 std::vector<Verdict> test_updates(Runtime& runtime) {
   const Case test;
+  const Trial unseen = reloaded(runtime, test, Update::new_identity);
   const Tensor expected = output_of(runtime, *runtime.compile(with_weight(test.blueprint, test.after)));
   std::vector<Verdict> verdicts;
-  for (const Update update : tested_updates) verdicts.push_back(judged(runtime, test, expected, update));
+  for (const Update update : tested_updates) {
+    if (update == Update::input)
+      verdicts.push_back(judged_input(runtime, test));
+    else if (update == Update::new_identity)
+      verdicts.push_back(compared(unseen, expected));
+    else
+      verdicts.push_back(compared(reloaded(runtime, test, update), expected));
+  }
   const Verdict& recompiled = verdicts.back();
   if (recompiled.eligible) return verdicts;
   throw DeviceError(

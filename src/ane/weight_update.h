@@ -50,8 +50,8 @@ struct Verdict {
 inline constexpr std::array tested_updates = {Update::delta, Update::new_identity, Update::input,
                                               Update::recompile};
 
-/// Tries every strategy on a small program whose weight is tripled. Costs a few compiles. DeviceError if not
-/// even compiling anew has an effect.
+/// Tries every strategy on a small program that gets weights never seen before. Costs a few compiles.
+/// DeviceError if not even compiling anew has an effect.
 std::vector<Verdict> test_updates(Runtime& runtime);
 
 /// The verdicts for this engine's chip and system: tested at first use, then remembered by the process and on
