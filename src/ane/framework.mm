@@ -74,7 +74,10 @@ Status read_framework(Framework& framework) {
 // All that calls on a model work on; owned by the model and by each call under way.
 struct Program {
   std::shared_ptr<const Framework> framework;
+  std::string directory;
   std::unique_ptr<Staging> staging;
+  ObjcRef<NSData*> text;           // until it is loaded
+  ObjcRef<NSDictionary*> weights;  // likewise
   ObjcRef<id<ANEModel>> model;
   ObjcRef<id<ANERequest>> request;
   std::string identifier;
@@ -84,7 +87,21 @@ struct Program {
   Program(const Program&) = delete;
   Program& operator=(const Program&) = delete;
   ~Program() {
-    if (loaded) (void)guarded("unload", [&] { return unload(); });
+    if (!loaded) return;
+    std::unique_ptr<StagingTurn> turn;
+    (void)StagingTurn::take(directory, framework->limit, turn);  // without it there is still no use for it
+    (void)guarded("unload", [&] { return unload(); });
+  }
+
+  // Of a program that was loaded, what is on disk is all that there is.
+  Status stage() {
+    if (!text || (staging && staging->is_there())) return {};
+    std::vector<WeightFileData> files;
+    for (NSString* path in weights.get())
+      files.push_back({to_std(path), bytes_of([[weights.get() objectForKey:path] objectForKey:@"data"])});
+    const std::span<const std::byte> bytes = bytes_of(text.get());
+    return Staging::open(directory, {reinterpret_cast<const char*>(bytes.data()), bytes.size()}, files,
+                         staging);
   }
 
   Status compile() {
@@ -98,7 +115,9 @@ struct Program {
     if (![model.get() loadWithQoS:quality_of_service options:@{} error:&error])
       return refused("load", error, "not loaded");
     loaded = true;
-    // It keeps a copy of all weights, which nothing needs any more.
+    // Nothing needs these copies of all weights any more, nor the framework's own.
+    text.reset();
+    weights.reset();
     if (framework->has("-[_ANEInMemoryModel setDescriptor:]")) [model.get() setDescriptor:nil];
     return {};
   }
@@ -166,7 +185,7 @@ class FrameworkModel final : public Model {
       : program_(std::move(program)),
         limit_(program_->framework->limit),
         identifier_(program_->identifier),
-        directory_(program_->staging->directory()) {}
+        directory_(program_->directory) {}
 
   ~FrameworkModel() override {
     (void)within(limit_, "release", [program = std::move(program_)]() mutable -> Status {
@@ -189,12 +208,15 @@ class FrameworkModel final : public Model {
   }
 
   Status compile() override {
-    return run("compile", [](Program& program) { return program.compile(); });
+    return run_staged("compile", [](Program& program) { return program.compile(); });
   }
   Status load() override {
-    return run("load", [](Program& program) { return program.load(); });
+    return run_staged("load", [](Program& program) { return program.load(); });
   }
   Status unload() override {
+    std::unique_ptr<StagingTurn> turn;
+    Status result = take_turn("unload", turn);
+    if (!result.ok()) return result;
     return run("unload", [](Program& program) { return program.unload(); });
   }
   Status purge() override {
@@ -230,11 +252,29 @@ class FrameworkModel final : public Model {
     return true;
   }
 
+  Status check_free(std::string_view name) const {
+    if (stuck_.empty()) return {};
+    return status(Status::Kind::timed_out, name,
+                  "the model's " + stuck_ + " has not returned; make a new model");
+  }
+
+  // It ends with the call, be that given up: whoever comes next must not wait for what may never return.
+  Status take_turn(std::string_view name, std::unique_ptr<StagingTurn>& turn) const {
+    Status free = check_free(name);
+    return free.ok() ? StagingTurn::take(directory_, limit_, turn) : free;
+  }
+
+  template <class Call>
+  Status run_staged(std::string_view name, Call call) {
+    std::unique_ptr<StagingTurn> turn;
+    Status result = take_turn(name, turn);
+    if (result.ok()) result = guarded("stage", [&] { return program_->stage(); });
+    return result.ok() ? run(name, call) : result;
+  }
+
   template <class Call>
   Status run(std::string_view name, Call call) {
-    if (!stuck_.empty())
-      return status(Status::Kind::timed_out, name,
-                    "the model's " + stuck_ + " has not returned; make a new model");
+    if (Status free = check_free(name); !free.ok()) return free;
     Status result = within(limit_, name, [program = program_, name = std::string(name), call] {
       return guarded(name, [&] { return call(*program); });
     });
@@ -264,9 +304,9 @@ bool is_plain(std::string_view identifier) {
          std::ranges::all_of(identifier, [](unsigned char c) { return std::isalnum(c) != 0 || c == '_'; });
 }
 
-Status make_model(Program& program, NSData* text, NSDictionary* weights) {
-  id<ANEDescriptor> descriptor = [program.framework->descriptor modelWithMILText:text
-                                                                         weights:weights
+Status make_model(Program& program) {
+  id<ANEDescriptor> descriptor = [program.framework->descriptor modelWithMILText:program.text.get()
+                                                                         weights:program.weights.get()
                                                                     optionsPlist:nil];
   if (descriptor == nil) return refused("model", nil, "the text gave no descriptor");
   program.model =
@@ -300,20 +340,19 @@ class FrameworkEngine final : public Engine {
     program->framework = framework_;
     Status result = guarded("model", [&] { return make(program, text, files); });
     if (!result.ok()) return result;
-    result = Staging::open(directory_of(program->identifier), text, files, program->staging);
-    if (result.ok()) model = std::make_unique<FrameworkModel>(program);
-    return result;
+    program->directory = directory_of(program->identifier);
+    model = std::make_unique<FrameworkModel>(program);
+    return {};
   }
 
  private:
   // The framework's calls get copies of all bytes: they may outlive this one.
   Status make(const std::shared_ptr<Program>& program, std::string_view text,
               std::span<const WeightFileData> files) const {
-    const auto data = ObjcRef<NSData*>::retain(to_data(std::as_bytes(std::span(text))));
-    const auto weights = ObjcRef<NSDictionary*>::retain(weight_dictionary(files));
-    return within(framework_->limit, "model", [program, data, weights] {
-      return guarded("model", [&] { return make_model(*program, data.get(), weights.get()); });
-    });
+    program->text = ObjcRef<NSData*>::retain(to_data(std::as_bytes(std::span(text))));
+    program->weights = ObjcRef<NSDictionary*>::retain(weight_dictionary(files));
+    return within(framework_->limit, "model",
+                  [program] { return guarded("model", [&] { return make_model(*program); }); });
   }
 
   static std::string directory_of(const std::string& identifier) {

@@ -104,4 +104,8 @@ inline NSData* to_data(std::span<const std::byte> bytes) {
   return [NSData dataWithBytes:bytes.data() length:bytes.size()];
 }
 
+inline std::span<const std::byte> bytes_of(NSData* data) {
+  return {static_cast<const std::byte*>([data bytes]), [data length]};
+}
+
 }  // namespace orion::ane

@@ -9,6 +9,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <thread>
+#include <utility>
 
 namespace orion::ane {
 namespace {
@@ -34,11 +36,21 @@ const fs::path& marked(const fs::path& directory) {
   return directory;
 }
 
-// The mark goes first: it may be made again as soon as the directory is gone.
+// A mark without a directory goes, unless it is somebody's turn: then he sees to it.
+void clear_mark(const fs::path& directory) {
+  try {
+    const auto mark = LockFile::try_take(mark_of(directory), LockFile::IfMissing::give_up);
+    std::error_code ignored;
+    if (mark != nullptr && !fs::exists(directory, ignored)) mark->remove();
+  } catch (const Error&) {
+    // Not ours to open: then it is not ours to remove.
+  }
+}
+
 void remove_staged(const fs::path& directory) {
-  std::error_code ignored;  // what cannot be removed stays in the temporary directory
-  fs::remove(mark_of(directory), ignored);
+  std::error_code ignored;  // what cannot be removed stays in the temporary directory, with its mark
   fs::remove_all(directory, ignored);
+  clear_mark(directory);
 }
 
 // Where a file goes, seen from the directory; never outside it.
@@ -56,14 +68,16 @@ bool holds(const fs::path& path, std::span<const std::byte> content) {
   return std::ranges::equal(file.bytes(), content);
 }
 
-// A sibling's file is left alone: it is the same.
+// A sibling's file is left alone: it is the same. No name and no checksum stands for a file's content here:
+// each process compares it with what it is about to load, so what a crash of the machine has cut off or mixed
+// up is written again before anything reads it, and need not be durable.
 void write_file(const fs::path& path, std::span<const std::byte> content) {
   if (holds(path, content)) return;
   fs::create_directories(path.parent_path());
   if (fs::is_symlink(path)) fs::remove(path);  // the framework refuses links
   ReplacedFile file(path);
   file.write(content);
-  file.commit(Survives::process_end);  // after a power loss it is compared and written again
+  file.commit(Survives::process_end);
 }
 
 }  // namespace
@@ -74,11 +88,10 @@ Staging::Staging(const fs::path& directory) : directory_(marked(directory)) {
 
 // Where the framework has removed the directory, as it does when it unloads, the mark is all that is left.
 Staging::~Staging() {
-  std::error_code ignored;  // a mark without a directory does no harm
   if (directory_.claim())
     remove_staged(directory());
-  else if (!fs::exists(directory(), ignored))
-    fs::remove(mark_of(directory()), ignored);
+  else
+    clear_mark(directory());
 }
 
 void Staging::write(std::string_view text, std::span<const WeightFileData> files) const {
@@ -98,6 +111,38 @@ Status Staging::open(const fs::path& directory, std::string_view text, std::span
   }
 }
 
+StagingTurn::StagingTurn(fs::path directory, std::unique_ptr<LockFile> mark)
+    : directory_(std::move(directory)), mark_(std::move(mark)) {}
+
+StagingTurn::~StagingTurn() {
+  std::error_code ignored;  // a mark without a directory does no harm
+  if (!fs::exists(directory_, ignored)) mark_->remove();
+}
+
+Status StagingTurn::take(const fs::path& directory, Seconds limit, std::unique_ptr<StagingTurn>& turn) {
+  constexpr std::chrono::milliseconds pause(1);
+  const auto last = std::chrono::steady_clock::now() + limit;
+  try {
+    fs::create_directories(directory.parent_path());
+    while (true) {
+      std::unique_ptr<LockFile> mark = LockFile::try_take(mark_of(directory), LockFile::IfMissing::create);
+      if (mark != nullptr) {
+        turn.reset(new StagingTurn(directory, std::move(mark)));
+        return {};
+      }
+      if (std::chrono::steady_clock::now() > last) break;
+      std::this_thread::sleep_for(pause);
+    }
+  } catch (const std::exception& error) {
+    return {Status::Kind::refused, "stage", "file system", 0, error.what()};
+  }
+  return {Status::Kind::refused, "stage", "file system", 0,
+          str(directory.string(),
+              ": another program or process has been compiling, loading or unloading the "
+              "same program for ",
+              limit.count(), " s (ORION_ANE_TIMEOUT)")};
+}
+
 void remove_abandoned_staging(const fs::path& parent) {
   std::error_code error;
   std::vector<fs::path> marks;  // found first: they are removed on the way
@@ -108,7 +153,7 @@ void remove_abandoned_staging(const fs::path& parent) {
   for (const fs::path& mark : marks) {
     const std::string name = mark.filename().string();
     const fs::path directory = parent / name.substr(1, name.size() - mark_suffix.size() - 1);
-    if (!if_abandoned(directory, remove_staged) && !fs::exists(directory, error)) fs::remove(mark, error);
+    if (!if_abandoned(directory, remove_staged)) clear_mark(directory);
   }
 }
 

@@ -1,5 +1,6 @@
 #include "base/file.h"
 
+#include "base/lock_file.h"
 #include "orion/error.h"
 
 #include <fcntl.h>
@@ -88,21 +89,13 @@ fs::path directory_of(const fs::path& path) {
   return path.has_parent_path() ? path.parent_path() : fs::path(".");
 }
 
-// Whether the name still leads to the opened file: another writer may have moved or removed it while
-// we waited for the lock.
-bool is_at(int descriptor, const fs::path& path) {
-  struct stat named{};
-  const struct stat opened = status_of(descriptor, path);
-  return ::lstat(path.c_str(), &named) == 0 && named.st_dev == opened.st_dev && named.st_ino == opened.st_ino;
-}
-
 int open_locked(const fs::path& path) {
   constexpr int flags = O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW;
   constexpr mode_t mode = 0666;  // less the process's umask
   while (true) {
     Descriptor opened(retried([&] { return ::open(path.c_str(), flags, mode); }));
     if (opened.get() < 0) fail_with_errno(path, "create");
-    if (retried([&] { return ::flock(opened.get(), LOCK_EX); }) != 0) fail_with_errno(path, "lock");
+    if (!locked(opened.get(), LOCK_EX)) fail_with_errno(path, "lock");
     if (is_at(opened.get(), path)) return opened.release();
   }
 }

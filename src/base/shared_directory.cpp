@@ -1,10 +1,10 @@
 #include "base/shared_directory.h"
 
+#include "base/lock_file.h"
 #include "orion/error.h"
 
 #include <fcntl.h>
 #include <sys/file.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #include <cerrno>
 #include <cstring>
@@ -15,20 +15,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr int open_flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
-
-// Whether the name still leads to the opened directory: others may have removed it and made it again.
-bool is_at(int descriptor, const fs::path& path) {
-  struct stat opened{};
-  struct stat named{};
-  return ::fstat(descriptor, &opened) == 0 && ::lstat(path.c_str(), &named) == 0 &&
-         opened.st_dev == named.st_dev && opened.st_ino == named.st_ino;
-}
-
-bool locked(int descriptor, int operation) {
-  int result = ::flock(descriptor, operation);
-  while (result != 0 && errno == EINTR) result = ::flock(descriptor, operation);
-  return result == 0;
-}
 
 // Another process may remove the directory until the lock is ours.
 int open_shared(const fs::path& path) {
@@ -55,6 +41,10 @@ SharedDirectory::SharedDirectory(const fs::path& path) : path_(path), descriptor
 
 SharedDirectory::~SharedDirectory() {
   ::close(descriptor_);
+}
+
+bool SharedDirectory::is_there() const {
+  return is_at(descriptor_, path_);
 }
 
 bool SharedDirectory::claim() const {

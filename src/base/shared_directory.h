@@ -16,6 +16,8 @@ class SharedDirectory {
   SharedDirectory& operator=(const SharedDirectory&) = delete;
 
   const std::filesystem::path& path() const { return path_; }
+  /// Whether the path still leads to this directory: it may have been removed, and made again by others.
+  bool is_there() const;
   /// Whether the directory is still there and nobody else holds it; then others wait until this is
   /// destroyed. If not, the lock may be lost: claim last.
   bool claim() const;

@@ -32,25 +32,34 @@ std::string identity_of(std::string_view text, std::span<const ane::WeightFileDa
   return str(sha256_hex(text), '_', weights_hash(files), '_', sha256_hex(""));
 }
 
-ane::Status Bundle::open(const fs::path& root, std::string_view text,
-                         std::span<const ane::WeightFileData> files, std::shared_ptr<Process> process,
-                         bool hash_files, std::unique_ptr<Bundle>& bundle) {
-  std::unique_ptr<Bundle> opened(new Bundle(std::move(process)));
-  opened->identity_ = identity_of(text, files);
+Bundle::Bundle(fs::path directory, std::shared_ptr<Process> process)
+    : process_(std::move(process)), directory_(std::move(directory)) {
+  process_->add_directory(directory_);
+}
+
+Bundle::~Bundle() {
+  process_->remove_directory(directory_);
+}
+
+ane::Status Bundle::stage(std::string_view text, std::span<const ane::WeightFileData> files) {
   std::vector<ane::WeightFileData> staged(files.begin(), files.end());
   staged.push_back({str(model_path, network_file), std::as_bytes(std::span(text))});
-  ane::Status status = ane::Staging::open(root / opened->identity_, text, staged, opened->staging_);
-  if (!status.ok()) return status;
-  opened->process_->add_directory(opened->directory());
+  return ane::Staging::open(directory_, text, staged, staging_);
+}
+
+ane::Status Bundle::open(const Place& place, std::string_view text,
+                         std::span<const ane::WeightFileData> files, std::shared_ptr<Process> process,
+                         bool hash_files, std::unique_ptr<Bundle>& bundle) {
+  const std::string identity = identity_of(text, files);
+  std::unique_ptr<Bundle> opened(new Bundle(place.root / identity, std::move(process)));
+  opened->identity_ = identity;
+  if (!place.staged_by_client)
+    if (ane::Status status = opened->stage(text, files); !status.ok()) return status;
   opened->weight_files_ = static_cast<std::int64_t>(files.size());
   for (const ane::WeightFileData& file : files)
     if (hash_files) opened->hashes_[file.path.substr(model_path.size())] = sha256_hex(file.bytes);
   bundle = std::move(opened);
   return {};
-}
-
-Bundle::~Bundle() {
-  if (staging_) process_->remove_directory(directory());
 }
 
 std::string Bundle::text() const {

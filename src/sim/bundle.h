@@ -11,12 +11,17 @@ namespace orion::sim {
 /// the options, of which there are none (field survey 3.7).
 std::string identity_of(std::string_view text, std::span<const ane::WeightFileData> files);
 
+struct Place {
+  std::filesystem::path root;
+  bool staged_by_client = false;
+};
+
 /// The staged files of one model.
 class Bundle {
  public:
-  /// Stages `<root>/<identity>`: the text as `model.mil` and `net.plist`, and the weight files. With
-  /// `hash_files` it remembers what they were.
-  static ane::Status open(const std::filesystem::path& root, std::string_view text,
+  /// Stages `<root>/<identity>`: the text as `model.mil` and `net.plist`, and the weight files; unless the
+  /// client does. With `hash_files` it remembers what they were.
+  static ane::Status open(const Place& place, std::string_view text,
                           std::span<const ane::WeightFileData> files, std::shared_ptr<Process> process,
                           bool hash_files, std::unique_ptr<Bundle>& bundle);
   ~Bundle();
@@ -24,7 +29,7 @@ class Bundle {
   Bundle& operator=(const Bundle&) = delete;
 
   const std::string& identity() const { return identity_; }
-  const std::filesystem::path& directory() const { return staging_->directory(); }
+  const std::filesystem::path& directory() const { return directory_; }
   std::int64_t weight_files() const { return weight_files_; }
   /// As it is on disk now.
   std::string text() const;
@@ -34,10 +39,12 @@ class Bundle {
   void remove() const;
 
  private:
-  explicit Bundle(std::shared_ptr<Process> process) : process_(std::move(process)) {}
+  Bundle(std::filesystem::path directory, std::shared_ptr<Process> process);
+  ane::Status stage(std::string_view text, std::span<const ane::WeightFileData> files);
 
   std::shared_ptr<Process> process_;
-  std::unique_ptr<ane::Staging> staging_;
+  std::filesystem::path directory_;
+  std::unique_ptr<ane::Staging> staging_;  // null where the client stages
   std::string identity_;
   std::int64_t weight_files_ = 0;
   std::map<std::string, std::string> hashes_;  // by path in the directory

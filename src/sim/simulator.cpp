@@ -71,7 +71,7 @@ ane::EngineInfo info_of(std::string_view profile) {
 
 class SimEngine : public ane::Engine {
  public:
-  SimEngine(const ane::Profile& profile, fs::path staging)
+  SimEngine(const ane::Profile& profile, Place staging)
       : profile_(profile), staging_(std::move(staging)), process_(Process::of(profile.name)) {}
 
   ane::EngineInfo info() override { return info_of(profile_.name); }
@@ -92,14 +92,16 @@ class SimEngine : public ane::Engine {
 
  private:
   ane::Profile profile_;
-  fs::path staging_;
+  Place staging_;
   std::shared_ptr<Process> process_;
 };
 
 }  // namespace
 
 std::unique_ptr<ane::Engine> open_simulator(const ane::Profile& profile, const fs::path& staging) {
-  return std::make_unique<SimEngine>(profile, staging.empty() ? own_directory(profile.name) : staging);
+  const bool by_client = !staging.empty();
+  return std::make_unique<SimEngine>(profile, Place{.root = by_client ? staging : own_directory(profile.name),
+                                                    .staged_by_client = by_client});
 }
 
 Counters counters(std::string_view profile) {

@@ -11,7 +11,8 @@ namespace orion::sim {
 
 /// A simulated engine of a profile's hardware. Compile budget, loaded programs and the cache of
 /// compiled models are the process's, as with the daemon: all engines of one profile share them.
-/// Staging directories are made in `staging`; empty: a directory of this process under the temporary one.
+/// Programs are read from `<staging>/<identity>`, where the client has staged them as it does for the
+/// framework; `staging` empty: they are staged in a directory of this process under the temporary one.
 std::unique_ptr<ane::Engine> open_simulator(const ane::Profile& profile,
                                             const std::filesystem::path& staging = {});
 

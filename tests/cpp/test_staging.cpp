@@ -7,6 +7,7 @@
 
 using namespace orion;
 using ane::Staging;
+using ane::StagingTurn;
 using ane::Status;
 using orion::test::DiskFull;
 
@@ -48,6 +49,78 @@ TEST_CASE("staging: a directory that was removed and made again belongs to the n
   const std::unique_ptr<Staging> next = staged(directory, "next");
   old.reset();
   CHECK(read_file(directory / "weights" / "weight.bin") == "next");
+}
+
+TEST_CASE("staging: what a crash of the machine has left of the files is not trusted") {
+  const fs::path directory = fresh_path();
+  const fs::path weight_file = directory / "weights" / "weight.bin";
+  for (const char* left : {"", "wei", "weighs.", "weights and more"}) {
+    CAPTURE(std::string(left));
+    fs::create_directories(weight_file.parent_path());
+    replace_file(weight_file, left);
+    replace_file(directory / "model.mil", left);
+    const std::unique_ptr<Staging> staging = staged(directory, "weights");
+    CHECK(read_file(weight_file) == "weights");
+    CHECK(read_file(directory / "model.mil") == "text");
+  }
+  CHECK_FALSE(fs::exists(directory));
+}
+
+TEST_CASE("staging: a directory that the framework has removed is known to be gone") {
+  const fs::path directory = fresh_path();
+  const std::unique_ptr<Staging> first = staged(directory, "weights");
+  CHECK(first->is_there());
+  fs::remove_all(directory);
+  CHECK_FALSE(first->is_there());
+  const std::unique_ptr<Staging> second = staged(directory, "weights");
+  CHECK(second->is_there());
+  CHECK_FALSE(first->is_there());
+}
+
+TEST_CASE("staging: a program has its turn alone, and leaves no mark without a directory") {
+  const fs::path directory = fresh_path();
+  const fs::path mark = directory.parent_path() / ("." + directory.filename().string() + ".orion");
+  std::unique_ptr<StagingTurn> turn, next;
+  REQUIRE(StagingTurn::take(directory, ane::Seconds(1), turn).ok());
+  const Status refused = StagingTurn::take(directory, ane::Seconds(0.02), next);
+  CHECK(refused.kind == Status::Kind::refused);
+  CHECK(refused.call == "stage");
+  CHECK(refused.text.find(directory.string()) != std::string::npos);
+  std::unique_ptr<StagingTurn> other;
+  CHECK(StagingTurn::take(fresh_path(), ane::Seconds(0.02), other).ok());
+  CHECK(fs::exists(mark));
+  turn.reset();
+  CHECK_FALSE(fs::exists(mark));
+  REQUIRE(StagingTurn::take(directory, ane::Seconds(1), next).ok());
+  std::unique_ptr<Staging> staging = staged(directory, "weights");
+  next.reset();
+  CHECK(fs::exists(mark));
+  staging.reset();
+  CHECK_FALSE(fs::exists(mark));
+  CHECK_FALSE(fs::exists(directory));
+}
+
+TEST_CASE("staging: whoever removes the directory in his turn breaks nobody who stages in his") {
+  const fs::path directory = fresh_path();
+  std::vector<std::thread> threads;
+  std::atomic<int> wrong = 0;
+  for (int t = 0; t < 4; ++t)
+    threads.emplace_back([&] {
+      const std::string weights = "weights";
+      const ane::WeightFileData file{"@model_path/weights/weight.bin", std::as_bytes(std::span(weights))};
+      std::unique_ptr<Staging> staging;
+      for (int i = 0; i < 50; ++i) {
+        std::unique_ptr<StagingTurn> turn;
+        bool right = StagingTurn::take(directory, ane::Seconds(60), turn).ok();
+        if (right && (staging == nullptr || !staging->is_there()))
+          right = Staging::open(directory, "text", {&file, 1}, staging).ok();
+        if (!right || read_file(directory / "weights" / "weight.bin") != weights) ++wrong;
+        if (i % 3 == 0) fs::remove_all(directory);  // as the framework does when it unloads
+      }
+    });
+  for (std::thread& thread : threads) thread.join();
+  CHECK(wrong == 0);
+  CHECK_FALSE(fs::exists(directory));
 }
 
 TEST_CASE("staging: siblings come and go on many threads") {

@@ -53,24 +53,59 @@ print(json.dumps({
 }))
 """
 
+# The same few programs again and again: each update stages one and unloads another.
+CHURN = """
+import json, sys
+import numpy as np
+import orion_ane as orion
+from orion_ane import ops
 
-def run(script: str, profile: str, cache: Path, *arguments: str) -> dict[str, object]:
-    """What a script prints, run in a process of its own on one simulated machine."""
+g = orion.Graph()
+x = g.input("x", (1, 384, 1, 64), "fp16")
+g.output("y", ops.conv(x, g.weight("w", (384, 384, 1, 1), "fp16")))
+weights = [np.full((384, 384, 1, 1), v, np.float16) for v in (0.25, 0.5, 1)]
+ones = np.ones((1, 384, 1, 64), np.float16)
+p = orion.compile(g, {"w": weights[0]}, device=sys.argv[1])
+wrong = 0
+for i in range(40):
+    p.update({"w": weights[i % 3]})
+    wrong += int(not np.all(p(x=ones)["y"] == 384 * weights[i % 3][0, 0, 0, 0]))
+print(json.dumps({"wrong": wrong}))
+"""
+
+
+def start(script: str, profile: str, cache: Path, *arguments: str) -> subprocess.Popen[str]:
+    """A script in a process of its own on one simulated machine."""
     environment = os.environ | {
         "ORION_ANE_FRAMEWORK": FRAMEWORK,
         "ORION_SIM_PROFILE": profile,
         "ORION_CACHE_DIR": str(cache),
     }
-    done = subprocess.run(
+    return subprocess.Popen(
         [sys.executable, "-c", script, *arguments],
         env=environment,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=120,
     )
-    assert done.returncode == 0, done.stderr
-    answer: dict[str, object] = json.loads(done.stdout)
+
+
+def answer_of(process: subprocess.Popen[str]) -> dict[str, object]:
+    """What the script prints."""
+    try:
+        out, errors = process.communicate(timeout=120)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        raise
+    assert process.returncode == 0, errors
+    answer: dict[str, object] = json.loads(out)
     return answer
+
+
+def run(script: str, profile: str, cache: Path, *arguments: str) -> dict[str, object]:
+    """What a script prints, run in a process of its own on one simulated machine."""
+    return answer_of(start(script, profile, cache, *arguments))
 
 
 @pytest.mark.parametrize("profile", PROFILES)
@@ -96,3 +131,21 @@ def test_updates_are_truthful(profile: str, tmp_path: Path) -> None:
         answer = run(UPDATE, profile, tmp_path)
         assert answer == {"changed": True, "equal": True, "delta": expected_delta}
     assert list(tmp_path.glob("updates-*.txt"))
+
+
+@pytest.mark.parametrize(
+    ("profile", "update"),
+    [("macos26", "new_identity"), ("macos27", "recompile"), ("paper-m4-macos15", "delta")],
+)
+def test_processes_that_stage_the_same_programs_at_once_leave_each_other_alone(
+    profile: str, update: str, tmp_path: Path
+) -> None:
+    device = f"ane,update={update}"
+    run(UPDATE, profile, tmp_path)  # tests the strategies, for all
+    processes = [start(CHURN, profile, tmp_path, device) for _ in range(4)]
+    try:
+        assert [answer_of(process) for process in processes] == [{"wrong": 0}] * 4
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
