@@ -10,6 +10,8 @@
 #include <cstdio>
 #include <cstring>
 #include <random>
+#include <string_view>
+#include <vector>
 #ifdef __linux__
 #include <linux/fs.h>
 #include <sys/syscall.h>
@@ -49,10 +51,40 @@ void exchange_in_steps(const fs::path& stage, const fs::path& target) {
   move_to(retired, stage);
 }
 
+constexpr std::string_view stage_suffix = ".partial";
+
+std::string stage_prefix(const fs::path& target) {
+  return str('.', target.filename().string(), '.');
+}
+
 std::string stage_name(const fs::path& target) {
   std::ostringstream digits;
   digits << std::hex << std::random_device{}();
-  return str('.', target.filename().string(), '.', digits.str(), ".partial");
+  return str(stage_prefix(target), digits.str(), stage_suffix);
+}
+
+bool is_stage_name(std::string_view name, const fs::path& target) {
+  const std::string prefix = stage_prefix(target);
+  if (!name.starts_with(prefix) || !name.ends_with(stage_suffix)) return false;
+  if (name.size() <= prefix.size() + stage_suffix.size()) return false;
+  name.remove_prefix(prefix.size());
+  name.remove_suffix(stage_suffix.size());
+  return name.find_first_not_of("0123456789abcdef") == std::string_view::npos;
+}
+
+void discard(const fs::path& stage) {
+  std::error_code ignored;  // it has a temporary name
+  fs::remove_all(stage, ignored);
+}
+
+// What killed processes left of this target. What cannot be removed, or read, stays.
+void remove_abandoned(const fs::path& target) {
+  std::error_code error;
+  std::vector<fs::path> found;
+  for (fs::directory_iterator entry(target.parent_path(), error), end; !error && entry != end;
+       entry.increment(error))
+    if (is_stage_name(entry->path().filename().string(), target)) found.push_back(entry->path());
+  for (const fs::path& stage : found) static_cast<void>(if_abandoned(stage, discard));
 }
 
 }  // namespace
@@ -62,15 +94,16 @@ StagedDirectory::StagedDirectory(const fs::path& target) : target_(fs::absolute(
   std::error_code ignored;                                       // whatever it is: no directory
   if (!fs::is_directory(target_.parent_path(), ignored))
     fail(target.string(), ": its directory '", target_.parent_path().string(), "' does not exist");
+  remove_abandoned(target_);
   do stage_ = target_.parent_path() / stage_name(target_);
   while (::mkdir(stage_.c_str(), 0777) != 0 && errno == EEXIST);
   if (!fs::is_directory(stage_, ignored))
     fail(target.string(), ": cannot create a directory beside it: ", std::strerror(errno));
+  held_.emplace(stage_);  // makes it again if it was taken for abandoned before
 }
 
 StagedDirectory::~StagedDirectory() {
-  std::error_code ignored;  // it has a temporary name
-  fs::remove_all(stage_, ignored);
+  discard(stage_);
 }
 
 void StagedDirectory::commit() {

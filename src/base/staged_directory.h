@@ -1,11 +1,15 @@
 #pragma once
 
+#include "base/shared_directory.h"
+
 #include <filesystem>
+#include <optional>
 
 namespace orion {
 
 /// A directory filled beside its place under a temporary name, `.<name>.<random>.partial`, then put there in
-/// one step. What a killed process leaves behind bears the temporary name.
+/// one step. What a killed process leaves behind bears the temporary name, and the next one for the same
+/// place removes it.
 class StagedDirectory {
  public:
   /// Error if the directory that shall hold `target` does not exist.
@@ -23,6 +27,7 @@ class StagedDirectory {
  private:
   std::filesystem::path target_;
   std::filesystem::path stage_;
+  std::optional<SharedDirectory> held_;  // shows that its writer lives
 };
 
 }  // namespace orion

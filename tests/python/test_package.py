@@ -117,13 +117,18 @@ orion.compile_model("stories260K", sys.argv[1], buckets=[32], replace=True, prog
 def test_a_kill_leaves_what_was_there(stories: Path, tmp_path: Path) -> None:
     package = tmp_path / "p"
     command = [sys.executable, "-c", KILLED, str(package)]
+    other = tmp_path / ".p2.0123abcd.partial"  # of another package
+    other.mkdir()
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
     assert not package.exists()
+    (left,) = tmp_path.glob(".p.*.partial")
     shutil.copytree(stories, package)
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    assert not left.exists()  # the next writer of this package removes it
     assert _core.Package(package).programs == 30
     orion.compile_model("stories260K", package, buckets=[32], replace=True)
     assert _core.Package(package).programs == 20
+    assert sorted(tmp_path.iterdir()) == [other, package]
 
 
 def test_an_error_of_the_callers_stops_the_writing(tmp_path: Path) -> None:
