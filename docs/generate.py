@@ -196,12 +196,17 @@ def limit_section(row: Row, profiles: list[Row]) -> str:
     return f"### {row['id']}\n\n{row['rule']}\n\n{lines}\n"
 
 
+def probe_line(probe: Row) -> str:
+    reason = f" Not asked: {probe['not_asked']}." if probe["not_asked"] else ""
+    return f"- {probe['id']}: {probe['question']}{reason}"
+
+
 def constraints(rows: list[Row], profiles: list[Row]) -> str:
     parts = [CONSTRAINTS_HEAD, profile_table(profiles), paper_table(rows)]
     for family, doc in _core.limit_families():
         parts.append(f"## {family.capitalize()}\n\n{doc}\n")
         parts += [limit_section(row, profiles) for row in rows if row["family"] == family]
-    questions = "\n".join(f"- {name}: {question}" for name, question in _core.probes())
+    questions = "\n".join(map(probe_line, _core.probes()))
     parts.append(f"## Probes\n\n{questions}\n")
     return "\n".join(parts)
 

@@ -988,7 +988,7 @@ def patch_weights(path: os.PathLike | str | bytes, rows: list) -> None:
 
 def probes() -> list:
     """
-    (id, question) of every probe.
+    Id and question of every probe, and why it is not asked.
     """
 
 def profile_fields() -> list:

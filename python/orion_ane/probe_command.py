@@ -41,7 +41,7 @@ def add_probe_arguments(parser: argparse.ArgumentParser) -> None:
 
 def probe(options: argparse.Namespace) -> None:
     """Runs the probes, prints what they find and writes the profile; Error if one cannot run."""
-    questions = dict(_core.probes())
+    questions = _questions()
     for unknown in set(options.only or ()) - set(questions):
         raise _core.Error(f"unknown probe '{unknown}': {', '.join(questions)} are known")
     results = []
@@ -77,6 +77,10 @@ def as_text(row: Row) -> str:
     return head + details
 
 
+def _questions() -> dict[str, str]:
+    return {probe["id"]: probe["question"] for probe in _core.probes()}
+
+
 def _in_own_process(device: str, name: str) -> Row:
     command = [sys.executable, "-m", "orion_ane.probe_command", device, name]
     try:
@@ -97,7 +101,7 @@ def _crashed(name: str, why: str) -> Row:
         "chip": "",
         "build": "",
         "probe": name,
-        "question": dict(_core.probes())[name],
+        "question": _questions()[name],
         "result": "crashed",
         "detail": why,
         "ms": 0.0,

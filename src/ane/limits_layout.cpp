@@ -120,6 +120,16 @@ std::span<const Limit> layout_limits() {
        .evidence = "ANEForge.",
        .effect = compile_error,
        .confidence = plausible},
+      {.id = "int8-ports",
+       .rule = "No input or output is a plain tensor of int8.",
+       .symptom = "InvalidMILProgram.",
+       .action = "tensor_buffer<int8> in the signature, or fp16.",
+       .where = "M5 Max, macOS 27",
+       .evidence =
+           "qwen-ane; Splash passes int8 as tensor_buffer. Against it: e5rt takes int8 ports (ANEForge).",
+       .effect = compile_error,
+       .confidence = plausible,
+       .probe = "P10"},
       {.id = "surface-form",
        .rule = "A surface is one row: width = bytes, height 1, one byte per element; or a picture of at most "
                "32,768 "

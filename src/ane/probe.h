@@ -15,6 +15,7 @@ enum class Answer : std::uint8_t {
   no,
   mixed,    // some of it; the detail says which
   unknown,  // the engine did not let us find out; the detail says why
+  not_asked,
 };
 
 std::string_view answer_name(Answer answer);
@@ -41,9 +42,10 @@ struct Probe {
   std::string_view id;        // "P1"
   std::string_view question;  // what a yes answers
   void (*run)(Engine&, ProbeResult&);
+  std::string_view not_asked = {};  // why not, where there is no `run`
 };
 
-/// P1 to P15.
+/// P1 to P16.
 std::span<const Probe> all_probes();
 
 /// Error for an unknown id. What the engine refuses is an answer, not an error.

@@ -144,7 +144,9 @@ void probe_operations(Engine& engine, ProbeResult& result) {
   result.result = answer_of(result.limits);
 }
 
-void probe_int8(Engine& engine, ProbeResult& result) {
+namespace {
+
+void probe_int8_constants(Engine& engine, ProbeResult& result) {
   std::string values = "0";
   for (int i = 1; i < 64; ++i) values += ", 0";
   const std::string weight = str(
@@ -152,6 +154,87 @@ void probe_int8(Engine& engine, ProbeResult& result) {
       "quantized_data = tensor<int8, [64]>([",
       values, "]), scale = fp16(0x1p-7), zero_point = int8(0)];\n");
   probe_spelling(engine, result, {"compressed-constants-rejected", unary_text(weight, "relu(x = x_in)")});
+}
+
+constexpr double int8_scale = 0x1p-7;
+
+// z = (scale w) x, with w of int8 in the signature as `port`, and as `w` after the statement `taken`.
+std::string int8_text(std::string_view port, std::string_view taken, std::string_view w) {
+  const auto shape = [](std::string_view name, std::string_view sizes) {
+    return str("        tensor<int32, [4]> ", name, " = const()[name = string(\"", name,
+               "\"), val = tensor<int32, [4]>([", sizes, "])];\n");
+  };
+  const std::string_view rows = "tensor<fp16, [1, 1, 64, 64]>";
+  const std::string_view plane_type = "tensor<fp16, [1, 64, 1, 64]>";
+  return str("program(1.3)\n{\n    func main<ios18>(", port, " w_in, ", plane_type, " x_in) {\n",
+             shape("rows", "1, 1, 64, 64"), shape("plane", "1, 64, 1, 64"),
+             "        bool no = const()[name = string(\"no\"), val = bool(false)];\n"
+             "        fp16 scale = const()[name = string(\"scale\"), val = fp16(0x1p-7)];\n",
+             taken, "        ", plane_type, " scaled = dequantize(input = ", w, ", scale = scale);\n        ",
+             rows, " a = reshape(x = scaled, shape = rows);\n        ", rows,
+             " b = reshape(x = x_in, shape = rows);\n", "        ", rows,
+             " c = matmul(x = a, y = b, transpose_x = no, transpose_y = no);\n        ", plane_type,
+             " z_out = reshape(x = c, shape = plane);\n    } -> (z_out);\n}\n");
+}
+
+// Every int8, in fp16.
+Tensor int8_values() {
+  Tensor values(TensorType{DType::fp32, square.shape});
+  const std::span<float> elements = values.as<float>();
+  for (std::size_t i = 0; i < elements.size(); ++i)
+    elements[i] = static_cast<float>(static_cast<std::int8_t>(i * 37 % 256));
+  return convert(values, DType::fp16);
+}
+
+// Rows of int8 as a surface has them, carried two by two in halves.
+Tensor int8_rows(const Tensor& values) {
+  const Shape& shape = values.shape();
+  Tensor rows(TensorType{DType::fp16, {shape[0], shape[1], shape[2], shape[3] / 2}});
+  for (std::int64_t i = 0; i < shape.size(); ++i)
+    rows.data()[i] = static_cast<std::byte>(static_cast<std::int8_t>(values.at(i)));
+  return rows;
+}
+
+Tensor int8_product(const Tensor& w, const Tensor& x) {
+  Graph graph;
+  const auto rows = [](Value value) { return ops::reshape(value, {1, 1, 64, 64}); };
+  const Value scaled = ops::mul(graph.input("w_in", square), graph.scalar(DType::fp16, int8_scale));
+  const Value product = ops::matmul(rows(scaled), rows(graph.input("x_in", square)));
+  graph.output("z_out", ops::reshape(product, {1, 64, 1, 64}));
+  return evaluate(graph, {{"w_in", w}, {"x_in", x}}).at("z_out");
+}
+
+std::string int8_outcome(Engine& engine, const std::string& text, bool& agrees) {
+  const Tensor w = int8_values();
+  const Tensor x = noise(square);
+  const Bound inputs[] = {{"w_in", int8_rows(w)}, {"x_in", x}};
+  std::vector<Bound> outputs = {{"z_out", Tensor(square)}};
+  const Status status = run(engine, {text}, inputs, outputs);
+  agrees = status.ok() && close(outputs[0].value, int8_product(w, x));
+  return !status.ok() ? status.message() : agrees ? "right" : "wrong values";
+}
+
+void probe_int8_inputs(Engine& engine, ProbeResult& result) {
+  bool as_tensor = false;
+  bool as_buffer = false;
+  const std::string tensor =
+      int8_outcome(engine, int8_text("tensor<int8, [1, 64, 1, 64]>", "", "w_in"), as_tensor);
+  find(result, "int8-ports", !as_tensor, str("int8 input, dequantize and matmul: ", tensor));
+  const std::string buffer = int8_outcome(
+      engine,
+      int8_text("tensor_buffer<int8, shape=[1, 64, 1, 64], strides=[4096, 64, 64, 1], "
+                "interleave_factors=[1, 1, 1, 1]>",
+                "        tensor<int8, [1, 64, 1, 64]> w = tensor_buffer_to_tensor<ios17>(input = w_in);\n",
+                "w"),
+      as_buffer);
+  note(result, str("the same as tensor_buffer: ", buffer));
+}
+
+}  // namespace
+
+void probe_int8(Engine& engine, ProbeResult& result) {
+  probe_int8_constants(engine, result);
+  probe_int8_inputs(engine, result);
   result.result = answer_of(result.limits);
 }
 

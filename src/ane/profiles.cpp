@@ -55,9 +55,9 @@ constexpr std::string_view since_macos26[] = {
     "chaining-entitled", "real-time-no-gain", "events-need-handler", "compile-beside-evaluate", "two-dies",
     "qos-no-effect", "fork-crashes"};
 
-constexpr std::string_view since_macos27[] = {"one-weight-file", "small-surface-code-42", "attributes-throw",
-                                              "engine-occupied", "background-restricted", "conv-layers",
-                                              "idle-power-down"};
+constexpr std::string_view since_macos27[] = {
+    "one-weight-file", "small-surface-code-42", "attributes-throw", "int8-ports",
+    "engine-occupied", "background-restricted", "conv-layers",      "idle-power-down"};
 
 Profile paper_m4_macos15() {
   Profile profile{.name = "paper-m4-macos15",

@@ -97,14 +97,17 @@ Places missing_epsilon(const Function& function, const Profile&) {
 }
 
 // The element type of a value, empty if the text does not say.
-std::string_view element(const Function& function, const Argument& given) {
-  if (is_literal(given)) return std::get<Literal>(given.values.front()).type.element;
-  const std::string_view name = std::get<Reference>(given.values.front()).name;
+std::string_view named_element(const Function& function, std::string_view name) {
   for (const mil::Declaration& input : function.inputs)
     if (input.name == name) return input.type.element;
   const Statement* source = definition(function, name);
   if (source == nullptr) return "";
   return std::ranges::find(source->results, name, &mil::Declaration::name)->type.element;
+}
+
+std::string_view element(const Function& function, const Argument& given) {
+  if (is_literal(given)) return std::get<Literal>(given.values.front()).type.element;
+  return named_element(function, std::get<Reference>(given.values.front()).name);
 }
 
 Places epsilon_type(const Function& function, const Profile&) {
@@ -137,6 +140,17 @@ Places without_engine(const Function& function, const Profile&) {
 
 Places compressed(const Function& function, const Profile&) {
   return ops_where(function, [](std::string_view op) { return op.starts_with("constexpr_"); });
+}
+
+Places int8_ports(const Function& function, const Profile&) {
+  Places places;
+  for (const mil::Declaration& input : function.inputs)
+    if (input.type.element == "int8")
+      places.push_back(str("input '", input.name, "' (line ", input.place.line, ") is of int8"));
+  for (const Reference& output : function.outputs)
+    if (named_element(function, output.name) == "int8")
+      places.push_back(str("output '", output.name, "' (line ", output.place.line, ") is of int8"));
+  return places;
 }
 
 Places runtime_scales(const Function& function, const Profile&) {
@@ -189,6 +203,7 @@ std::span<const TextCheck> text_checks() {
       {"ops-without-engine", without_engine},
       {"compressed-constants-rejected", compressed},
       {"quantize-scale-constant", runtime_scales},
+      {"int8-ports", int8_ports},
       {"one-weight-file", several_files},
       {"blob-offset", odd_offsets},
   };

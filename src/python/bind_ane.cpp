@@ -137,7 +137,13 @@ py::tuple legal_program(const GraphPtr& graph, const py::dict& weights, const st
 
 py::list probes() {
   py::list rows;
-  for (const ane::Probe& probe : ane::all_probes()) rows.append(py::make_tuple(probe.id, probe.question));
+  for (const ane::Probe& probe : ane::all_probes()) {
+    py::dict row;
+    row["id"] = probe.id;
+    row["question"] = probe.question;
+    row["not_asked"] = probe.not_asked;
+    rows.append(row);
+  }
   return rows;
 }
 
@@ -202,7 +208,7 @@ void bind_ane(py::module_& m) {
   m.def("legalize", legalize, py::arg("graph"), py::arg("profile"), "The graph as the profile takes it.");
   m.def("legal_program", legal_program, py::arg("graph"), py::arg("weights"), py::arg("profile"),
         "The same, and {name: array} of its weights from those of the graph.");
-  m.def("probes", probes, "(id, question) of every probe.");
+  m.def("probes", probes, "Id and question of every probe, and why it is not asked.");
   m.def("run_probe", run_probe, py::arg("device"), py::arg("probe"), "Runs one probe; its result as a dict.");
   m.def("measured_profile", measured_profile, py::arg("results"), py::arg("name"),
         "The profile that follows from probe results.");

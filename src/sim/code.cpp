@@ -4,6 +4,7 @@
 #include "mil/literal.h"
 #include "orion/error.h"
 #include "orion/mil.h"
+#include "sim/int8.h"
 #include "sim/layout.h"
 #include "sim/products.h"
 
@@ -61,15 +62,26 @@ Symbols outputs_of(const mil::Function& function) {
   return symbols;
 }
 
-void lay_out(Code& code, const mil::Function& function, const ane::Profile& profile) {
+void lay_out(Code& code, const mil::Function& function, const HalfForm& form, const ane::Profile& profile) {
   for (const auto& [name, type] : inputs_of(function)) {
-    code.layout.inputs.push_back(symbol_of(name, type, profile));
+    const bool is_int8 = form.int8_inputs.contains(name);
+    code.layout.inputs.push_back(is_int8 ? int8_symbol_of(name, type, profile)
+                                         : symbol_of(name, type, profile));
     code.input_types.push_back(type);
   }
   for (const auto& [name, type] : outputs_of(function)) {
     code.layout.outputs.push_back(symbol_of(str(name, "@output"), type, profile));
     code.output_types.push_back(type);
   }
+}
+
+std::vector<ane::Violation> violations_of(const HalfForm& form, const ane::Profile& profile) {
+  constexpr std::string_view int8_limit = "int8-ports";
+  std::vector<ane::Violation> found = ane::violations(form.text, profile);
+  if (profile.has(int8_limit))
+    for (const std::string& input : form.int8_inputs)
+      found.push_back({&ane::limit(int8_limit), str("input '", input, "' is of int8")});
+  return found;
 }
 
 // Whether a violation keeps the program from ever giving a result.
@@ -120,14 +132,15 @@ Tensor held(const Code& code, NodeId id, const Tensor& value) {
 }  // namespace
 
 std::shared_ptr<const Code> make_code(std::string_view text, const ane::Profile& profile) {
-  const std::vector<mil::Function> functions = mil::read_syntax(text);
+  const HalfForm form = int8_as_half(text);
+  const std::vector<mil::Function> functions = mil::read_syntax(form.text);
   const mil::Function& function = main_function(functions);
   auto code = std::make_shared<Code>();
-  lay_out(*code, function, profile);
+  lay_out(*code, function, form, profile);
   code->arithmetic = arithmetic_of(profile);
-  code->violations = ane::violations(text, profile);
+  code->violations = violations_of(form, profile);
   if (!gives_result(code->violations)) return code;
-  code->graph = mil::parse(text, function.name);
+  code->graph = mil::parse(form.text, function.name);
   code->blobs = blobs_by_node(function, code->graph);
   return code;
 }

@@ -11,6 +11,9 @@ namespace orion::sim {
 /// Axes from the last on are width, height, channels and batch; depth is the third of five.
 ane::Symbol symbol_of(std::string_view name, const TensorType& type, const ane::Profile& profile);
 
+/// Of an input whose surface holds int8 and which `type`, of fp16, has in the graph.
+ane::Symbol int8_symbol_of(std::string_view name, const TensorType& type, const ane::Profile& profile);
+
 /// Bytes that the symbol's surface needs.
 std::size_t bytes_needed(const ane::Symbol& symbol);
 

@@ -38,7 +38,7 @@ bool is_shown(const Profile& profile, std::string_view limit) {
 // loaded programs, which the compile budget hides.
 void check_every_probe_finds_its_limits(std::span<const ProbeResult> results) {
   constexpr std::string_view explained[] = {"strides-in-text", "procedure-symbols", "cache-by-identity",
-                                            "loaded-programs"};
+                                            "loaded-programs", "events-need-handler"};
   std::vector<std::string_view> found(std::begin(explained), std::end(explained));
   for (const ProbeResult& result : results)
     for (const Finding& finding : result.limits) found.push_back(finding.limit);
@@ -84,6 +84,13 @@ TEST_CASE("probes find a profile's limits and numbers in the simulator, and leav
   }
 }
 
+TEST_CASE("a probe that cannot be asked says why") {
+  const ProbeResult result = run_probe(*sim::open_simulator(find_profile("macos26")), "P16");
+  CHECK(result.result == Answer::not_asked);
+  CHECK(result.detail.find("a handler is a block") != std::string::npos);
+  CHECK(result.limits.empty());
+}
+
 TEST_CASE("an earlier run's program is known") {
   const Profile& profile = find_profile("macos26");
   sim::restart(profile.name);
@@ -107,7 +114,7 @@ TEST_CASE("a measured profile is of one machine, and keeps to strict where nothi
   CHECK_THROWS_WITH_AS(measured_profile(mixed, "here"),
                        "profile 'here': results of h16g, 25A1 and of h16g, 25A2 do not mix", Error);
   CHECK_THROWS_AS(measured_profile({}, "here"), Error);
-  CHECK_THROWS_AS(run_probe(*sim::open_simulator(find_profile("macos26")), "P16"), Error);
+  CHECK_THROWS_AS(run_probe(*sim::open_simulator(find_profile("macos26")), "P17"), Error);
 }
 
 }  // namespace orion::ane

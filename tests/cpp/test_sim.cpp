@@ -327,6 +327,27 @@ TEST_CASE("sim: tile poisons the process until it starts anew") {
   CHECK(factor_of(bench, *healthy) == 1.0);
 }
 
+TEST_CASE("sim: an int8 input lies in bytes, and goes into dequantize only") {
+  Bench bench(packed("sim-int8"));
+  const auto text = [](std::string_view statement) {
+    return str("program(1.3)\n{\n func main<ios18>(tensor<int8, [1, 2, 1, 4]> w) {\n", statement,
+               "\n } -> (z);\n}\n");
+  };
+  const std::string half = "tensor<fp16, [1, 2, 1, 4]> z = ";
+  const auto model = bench.loaded({text(half + "dequantize(input = w, scale = fp16(0.5));"), {}});
+  ane::Layout layout;
+  REQUIRE(model->layout(layout).ok());
+  CHECK(layout.inputs[0].type == "Int8");
+  CHECK(layout.inputs[0].row_stride == 4);
+  CHECK(layout.outputs[0].row_stride == 8);
+  for (const char* refused : {"relu(x = w)", "dequantize(input = w, scale = fp16(1), zero_point = int8(1))",
+                              "dequantize(scale = fp16(1), input = w)", "mul(x = fp16(1), y = w)"}) {
+    CAPTURE(std::string(refused));
+    const ane::Status status = compiled(bench, text(half + refused + ";"), {});
+    CHECK(status.text.find("the int8 input 'w' in dequantize(input, scale) only") != std::string::npos);
+  }
+}
+
 TEST_CASE("sim: a program that hangs does not answer") {
   Graph g;
   g.output("y", ops::relu(g.input("x", {DType::fp16, {1, 1, 1, 16385}})));

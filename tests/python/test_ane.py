@@ -138,6 +138,18 @@ def test_probe_json_is_a_line_per_probe(capsys: pytest.CaptureFixture[str]) -> N
     assert row["numbers"] == {"reload_reads_files": 0}
 
 
+def test_a_probe_that_is_not_asked_is_shown_with_its_reason(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert probe("--device", "sim:macos26", "--only", "P16") == 0
+    head, reason = capsys.readouterr().out.splitlines()
+    assert head.startswith("P16  Does a request with shared events")
+    assert "not asked" in head
+    assert "a block" in reason
+    page = (ROOT / "docs" / "constraints.md").read_text()
+    assert "Not asked: a handler is a block" in page
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
