@@ -57,10 +57,19 @@ struct Symbol {
   std::int64_t interleave = 1;    // channels side by side in a row
 };
 
-/// In the order in which surfaces are bound.
+/// One of a program's functions. Symbols are numbered over the whole program, inputs and outputs apart.
+struct Procedure {
+  std::int64_t index = 0;
+  std::vector<std::int64_t> inputs;
+  std::vector<std::int64_t> outputs;
+};
+
+/// A procedure's symbols in the order in which surfaces are bound, and their numbers.
 struct Layout {
   std::vector<Symbol> inputs;
   std::vector<Symbol> outputs;
+  Procedure procedure = {};
+  std::vector<Layout> others = {};  // of the program's further procedures
 };
 
 /// One file beside the program's text: "@model_path/weights/weight.bin".
@@ -84,8 +93,12 @@ class Model {
   virtual Status purge() = 0;
   /// Loaded models only. `unavailable` where the framework does not tell.
   virtual Status layout(Layout& layout) = 0;
-  /// Builds the request for these surfaces, in symbol order; kept until the next bind.
-  virtual Status bind(std::span<Surface* const> inputs, std::span<Surface* const> outputs) = 0;
+  /// Builds the request for these surfaces, one for each of the procedure's symbols; kept until the next
+  /// bind.
+  virtual Status bind_procedure(const Procedure& procedure, std::span<Surface* const> inputs,
+                                std::span<Surface* const> outputs) = 0;
+  /// Of the only procedure, in symbol order.
+  Status bind(std::span<Surface* const> inputs, std::span<Surface* const> outputs);
   virtual Status evaluate() = 0;
 };
 

@@ -156,25 +156,25 @@ struct Program {
     return AttributeReader().read([[model.get() model] modelAttributes], found);
   }
 
-  Status bind(const std::vector<ObjcRef<id<ANEIOSurfaceObject>>>& inputs,
+  Status bind(const Procedure& procedure, const std::vector<ObjcRef<id<ANEIOSurfaceObject>>>& inputs,
               const std::vector<ObjcRef<id<ANEIOSurfaceObject>>>& outputs) {
     const auto objects = [](const auto& refs) {
       NSMutableArray* array = [NSMutableArray arrayWithCapacity:refs.size()];
       for (const auto& ref : refs) [array addObject:ref.get()];
       return array;
     };
-    const auto indices = [](const auto& refs) {
-      NSMutableArray* array = [NSMutableArray arrayWithCapacity:refs.size()];
-      for (std::size_t i = 0; i < refs.size(); ++i) [array addObject:@(i)];
+    const auto indices = [](const std::vector<std::int64_t>& numbers) {
+      NSMutableArray* array = [NSMutableArray arrayWithCapacity:numbers.size()];
+      for (const std::int64_t number : numbers) [array addObject:@(number)];
       return array;
     };
     request = ObjcRef<id<ANERequest>>::retain([framework->request requestWithInputs:objects(inputs)
-                                                                       inputIndices:indices(inputs)
+                                                                       inputIndices:indices(procedure.inputs)
                                                                             outputs:objects(outputs)
-                                                                      outputIndices:indices(outputs)
+                                                                      outputIndices:indices(procedure.outputs)
                                                                       weightsBuffer:nil
                                                                           perfStats:nil
-                                                                     procedureIndex:@0]);
+                                                                     procedureIndex:@(procedure.index)]);
     return request ? Status{} : refused("bind", nil, "no request for these surfaces");
   }
 };
@@ -233,11 +233,12 @@ class FrameworkModel final : public Model {
     return asked;
   }
 
-  Status bind(std::span<Surface* const> inputs, std::span<Surface* const> outputs) override {
+  Status bind_procedure(const Procedure& procedure, std::span<Surface* const> inputs,
+                        std::span<Surface* const> outputs) override {
     Objects in, out;
     if (!collect(inputs, in) || !collect(outputs, out))
       return status(Status::Kind::misused, "bind", "a surface is not of this framework");
-    return run("bind", [in, out](Program& program) { return program.bind(in, out); });
+    return run("bind", [procedure, in, out](Program& program) { return program.bind(procedure, in, out); });
   }
 
  private:

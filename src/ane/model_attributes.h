@@ -18,20 +18,16 @@ namespace orion::ane {
 /// Reads one dictionary; the first thing missing or of another class is named in `error`.
 class AttributeReader {
  public:
-  /// The layout of the first procedure, in the order of its symbol indices.
+  /// The layout of every procedure, in the order of its symbol indices.
   Status read(NSDictionary* attributes, Layout& layout) {
     NSDictionary* description = dictionary(attributes, @"ANEFModelDescription");
-    NSDictionary* procedure = first(array(description, @"ANEFModelProcedures"), @"ANEFModelProcedures");
-    NSDictionary* network = first(array(attributes, @"NetworkStatusList"), @"NetworkStatusList");
-    Layout read;
-    read.inputs =
-        symbols(array(description, @"kANEFModelInputSymbolsArrayKey"),
-                array(procedure, @"ANEFModelInputSymbolIndexArray"), array(network, @"LiveInputList"));
-    read.outputs =
-        symbols(array(description, @"kANEFModelOutputSymbolsArrayKey"),
-                array(procedure, @"ANEFModelOutputSymbolIndexArray"), array(network, @"LiveOutputList"));
+    NSArray* procedures = array(description, @"ANEFModelProcedures");
+    NSArray* networks = array(attributes, @"NetworkStatusList");
+    Layout first = procedure(description, procedures, networks, 0);
+    for (NSUInteger i = 1; i < [procedures count]; ++i)
+      first.others.push_back(procedure(description, procedures, networks, i));
     if (!error_.empty()) return {Status::Kind::unavailable, "layout", "", 0, "modelAttributes: " + error_};
-    layout = std::move(read);
+    layout = std::move(first);
     return {};
   }
 
@@ -65,10 +61,31 @@ class AttributeReader {
   NSDictionary* element(NSArray* list, NSUInteger index, const std::string& what) {
     return checked<NSDictionary*>([list objectAtIndex:index], [NSDictionary class], what);
   }
-  NSDictionary* first(NSArray* list, NSString* what) {
-    if ([list count] > 0) return element(list, 0, to_std(what) + "[0]");
-    if (error_.empty()) error_ = to_std(what) + " is empty";
+  NSDictionary* member_of(NSArray* list, NSUInteger index, NSString* what) {
+    if ([list count] > index) return element(list, index, to_std(what) + "[" + std::to_string(index) + "]");
+    if (error_.empty()) error_ = to_std(what) + (index == 0 ? " is empty" : " has too few elements");
     return nil;
+  }
+
+  Layout procedure(NSDictionary* description, NSArray* procedures, NSArray* networks, NSUInteger index) {
+    NSDictionary* found = member_of(procedures, index, @"ANEFModelProcedures");
+    NSDictionary* network = member_of(networks, index, @"NetworkStatusList");
+    NSArray* inputs = array(found, @"ANEFModelInputSymbolIndexArray");
+    NSArray* outputs = array(found, @"ANEFModelOutputSymbolIndexArray");
+    Layout read;
+    read.inputs = symbols(array(description, @"kANEFModelInputSymbolsArrayKey"), inputs,
+                          array(network, @"LiveInputList"));
+    read.outputs = symbols(array(description, @"kANEFModelOutputSymbolsArrayKey"), outputs,
+                           array(network, @"LiveOutputList"));
+    read.procedure = {static_cast<std::int64_t>(index), numbers(inputs), numbers(outputs)};
+    return read;
+  }
+
+  std::vector<std::int64_t> numbers(NSArray* indices) {
+    std::vector<std::int64_t> result;
+    for (id index in indices)
+      result.push_back([checked<NSNumber*>(index, [NSNumber class], "a symbol index") longLongValue]);
+    return result;
   }
 
   std::vector<Symbol> symbols(NSArray* names, NSArray* indices, NSArray* live) {

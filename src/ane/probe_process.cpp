@@ -76,25 +76,64 @@ void probe_process_limits(Engine& engine, ProbeResult& result) {
   result.result = answer_of(result.limits);
 }
 
-void probe_procedures(Engine& engine, ProbeResult& result) {
+namespace {
+
+std::string two_functions() {
   const auto function = [](std::string_view name, std::string_view op) {
     return str("    func ", name, "<ios18>(tensor<fp16, [1, 64, 1, 64]> in_", name,
                ") {\n        tensor<fp16, [1, 64, 1, 64]> out_", name, " = ", op, "(x = in_", name,
                ");\n    } -> (out_", name, ");\n");
   };
+  return str("program(1.3)\n{\n", function("main", "relu"), function("second", "tanh"), "}\n");
+}
+
+std::string listed(const std::vector<std::int64_t>& numbers) {
+  std::string text;
+  for (const std::int64_t number : numbers) text += str(text.empty() ? "" : ", ", number);
+  return text.empty() ? "none" : text;
+}
+
+// The second function by this request; whether it computed tanh.
+bool computes_second(Engine& engine, Model& model, const Procedure& procedure, ProbeResult& result,
+                     std::string_view what) {
+  const Bound input{"in_second", noise(plane)};
+  std::vector<Bound> outputs = {{"out_second", Tensor(plane)}};
+  const Status status = evaluate(engine, model, {&input, 1}, outputs, {}, &procedure);
+  Graph graph;
+  graph.output("z_out", ops::tanh(graph.input("x_in", plane)));
+  const bool right =
+      status.ok() && close(outputs[0].value, evaluate(graph, {{"x_in", input.value}}).at("z_out"));
+  note(result, str(what, ": inputs ", listed(procedure.inputs), ", outputs ", listed(procedure.outputs), ": ",
+                   !status.ok() ? status.message()
+                   : right      ? "right"
+                                : "wrong values"));
+  return right;
+}
+
+}  // namespace
+
+// Where the layout is not told, the second function is asked for by what is reported: symbols are numbered
+// on.
+void probe_procedures(Engine& engine, ProbeResult& result) {
   Status status;
-  const std::string text =
-      str("program(1.3)\n{\n", function("main", "relu"), function("second", "tanh"), "}\n");
-  const std::unique_ptr<Model> model = loaded(engine, {text}, status);
+  const std::unique_ptr<Model> model = loaded(engine, {two_functions()}, status);
   if (model == nullptr) {
     result.result = Answer::no;
     return note(result, status.message());
   }
   Layout layout;
   status = model->layout(layout);
-  if (!status.ok()) return note(result, status.message());
-  note(result, str("inputs reported: ", layout.inputs.size(), ", outputs: ", layout.outputs.size()));
-  result.result = layout.inputs.size() == 2 ? Answer::yes : Answer::no;
+  if (status.ok())
+    note(result, str("procedures reported: ", layout.others.size() + 1));
+  else
+    note(result, status.message());
+  const Procedure second =
+      layout.others.empty() ? Procedure{1, {1}, {1}} : Procedure(layout.others.front().procedure);
+  const bool works = computes_second(engine, *model, second, result, "its own symbols");
+  const bool is_lax =
+      computes_second(engine, *model, {second.index, {0}, {0}}, result, "the first's symbols");
+  if (works) result.limits.push_back({"procedure-symbols", !is_lax});
+  result.result = works ? Answer::yes : Answer::no;
 }
 
 namespace {

@@ -86,7 +86,7 @@ std::unique_ptr<Model> loaded(Engine& engine, const ProbeProgram& program, Statu
 }
 
 Status evaluate(Engine& engine, Model& model, std::span<const Bound> inputs, std::span<Bound> outputs,
-                const Surfacing& surfacing) {
+                const Surfacing& surfacing, const Procedure* procedure) {
   Surfaces in;
   Surfaces out;
   Status status = in.create(engine, inputs, surfacing);
@@ -95,7 +95,9 @@ Status evaluate(Engine& engine, Model& model, std::span<const Bound> inputs, std
     status = in.each_row(
         i, inputs[i].value, surfacing, false,
         [](std::byte* surface, const std::byte* value, std::size_t n) { std::memcpy(surface, value, n); });
-  if (status.ok()) status = model.bind(in.bound(), out.bound());
+  if (status.ok())
+    status = procedure == nullptr ? model.bind(in.bound(), out.bound())
+                                  : model.bind_procedure(*procedure, in.bound(), out.bound());
   if (status.ok()) status = model.evaluate();
   for (std::size_t i = 0; i < outputs.size() && status.ok(); ++i)
     status = out.each_row(

@@ -35,9 +35,10 @@ struct Surfacing {
 std::unique_ptr<Model> loaded(Engine& engine, const ProbeProgram& program, Status& status,
                               bool on_demand = false);
 
-/// Writes the inputs, evaluates, reads the outputs (whose values give their types).
+/// Writes the inputs, evaluates, reads the outputs (whose values give their types). The only procedure,
+/// unless one is given.
 Status evaluate(Engine& engine, Model& model, std::span<const Bound> inputs, std::span<Bound> outputs,
-                const Surfacing& surfacing = {});
+                const Surfacing& surfacing = {}, const Procedure* procedure = nullptr);
 
 /// All of it.
 Status run(Engine& engine, const ProbeProgram& program, std::span<const Bound> inputs,

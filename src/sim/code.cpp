@@ -131,10 +131,10 @@ Tensor held(const Code& code, NodeId id, const Tensor& value) {
 
 }  // namespace
 
-std::shared_ptr<const Code> make_code(std::string_view text, const ane::Profile& profile) {
-  const HalfForm form = int8_as_half(text);
-  const std::vector<mil::Function> functions = mil::read_syntax(form.text);
-  const mil::Function& function = main_function(functions);
+namespace {
+
+std::shared_ptr<Code> code_of(const mil::Function& function, const HalfForm& form,
+                              const ane::Profile& profile) {
   auto code = std::make_shared<Code>();
   lay_out(*code, function, form, profile);
   code->arithmetic = arithmetic_of(profile);
@@ -143,6 +143,55 @@ std::shared_ptr<const Code> make_code(std::string_view text, const ane::Profile&
   code->graph = mil::parse(form.text, function.name);
   code->blobs = blobs_by_node(function, code->graph);
   return code;
+}
+
+// Numbers the symbols on from those of the procedures before.
+void number(ane::Layout& layout, const ane::Layout& whole, std::int64_t index) {
+  std::size_t inputs = 0;
+  std::size_t outputs = 0;
+  if (index > 0) {
+    inputs = whole.inputs.size();
+    outputs = whole.outputs.size();
+    for (const ane::Layout& before : whole.others) {
+      inputs += before.inputs.size();
+      outputs += before.outputs.size();
+    }
+  }
+  layout.procedure.index = index;
+  for (std::size_t i = 0; i < layout.inputs.size(); ++i)
+    layout.procedure.inputs.push_back(static_cast<std::int64_t>(inputs + i));
+  for (std::size_t i = 0; i < layout.outputs.size(); ++i)
+    layout.procedure.outputs.push_back(static_cast<std::int64_t>(outputs + i));
+}
+
+}  // namespace
+
+std::shared_ptr<const Code> make_code(std::string_view text, const ane::Profile& profile) {
+  const HalfForm form = int8_as_half(text);
+  const std::vector<mil::Function> functions = mil::read_syntax(form.text);
+  const mil::Function& main = main_function(functions);
+  std::shared_ptr<Code> code = code_of(main, form, profile);
+  for (const mil::Function& function : functions)
+    if (&function != &main) code->others.push_back(code_of(function, form, profile));
+  return code;
+}
+
+std::shared_ptr<const Program> make_program(const std::shared_ptr<const Code>& code,
+                                            const fs::path& directory) {
+  auto program = std::make_shared<Program>(Program{code, read_constants(*code, directory), {}});
+  for (const auto& other : code->others) program->others.push_back(make_program(other, directory));
+  return program;
+}
+
+ane::Layout layout_of(const Code& code) {
+  ane::Layout whole = code.layout;
+  number(whole, whole, 0);
+  for (const auto& other : code.others) {
+    ane::Layout layout = other->layout;
+    number(layout, whole, std::ssize(whole.others) + 1);
+    whole.others.push_back(std::move(layout));
+  }
+  return whole;
 }
 
 std::vector<Tensor> read_constants(const Code& code, const fs::path& directory) {

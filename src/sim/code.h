@@ -20,6 +20,7 @@ struct Code {
   Arithmetic arithmetic;
   Graph graph;  // empty if the program cannot come to a result, as its violations say
   std::map<NodeId, mil::BlobPlace> blobs;
+  std::vector<std::shared_ptr<const Code>> others;  // of the program's further functions, in their order
 };
 
 /// Error, with line and column, if the text is not MIL, or uses what the simulator does not have while no
@@ -30,9 +31,18 @@ std::shared_ptr<const Code> make_code(std::string_view text, const ane::Profile&
 /// stay in fp16 memory. Error naming the weight whose file is missing or has no such type.
 std::vector<Tensor> read_constants(const Code& code, const std::filesystem::path& directory);
 
+/// One procedure, and the others that are loaded with it.
 struct Program {
   std::shared_ptr<const Code> code;
   std::vector<Tensor> constants;
+  std::vector<std::shared_ptr<const Program>> others;
 };
+
+/// The code with its constants.
+std::shared_ptr<const Program> make_program(const std::shared_ptr<const Code>& code,
+                                            const std::filesystem::path& directory);
+
+/// Every procedure's layout, `main` first: symbols are numbered on from one to the next.
+ane::Layout layout_of(const Code& code);
 
 }  // namespace orion::sim

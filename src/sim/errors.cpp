@@ -38,6 +38,10 @@ ane::Status inference_error(std::string_view reason) {
       reason);
 }
 
+ane::Status wrong_symbol(std::string_view reason) {
+  return refusal("evaluate", engine, 8, "ANEProgramProcessRequestDirect() Failed with status=0x2", reason);
+}
+
 ane::Status small_surface(std::string_view reason) {
   return refusal("evaluate", engine, 42, "IOSurface smaller than the model expects", reason);
 }

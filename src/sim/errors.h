@@ -14,6 +14,8 @@ ane::Status invalid_bundle(std::string_view call, std::string_view reason);
 ane::Status load_failure(std::string_view code, std::string_view reason);
 /// Status 0x1d of an evaluation.
 ane::Status inference_error(std::string_view reason);
+/// Status 0x2: the request's symbols are not the procedure's.
+ane::Status wrong_symbol(std::string_view reason);
 /// macOS 27's check of surfaces.
 ane::Status small_surface(std::string_view reason);
 /// The call would not return.

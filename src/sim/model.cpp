@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <numeric>
 
 namespace orion::sim {
 namespace {
@@ -21,6 +22,16 @@ std::vector<Memory> memories(std::span<ane::Surface* const> surfaces) {
   std::vector<Memory> memories;
   for (ane::Surface* surface : surfaces) memories.push_back(memory_of(surface));
   return memories;
+}
+
+// By symbol: the request may name them in any order.
+std::vector<Memory> in_order(std::vector<Memory> surfaces, const std::vector<std::int64_t>& symbols) {
+  std::vector<std::size_t> order(surfaces.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::ranges::sort(order, {}, [&](std::size_t i) { return symbols[i]; });
+  std::vector<Memory> sorted;
+  for (const std::size_t i : order) sorted.push_back(surfaces[i]);
+  return sorted;
 }
 
 bool are_uniform(std::span<const Memory> surfaces) {
@@ -63,7 +74,7 @@ ane::Status SimModel::build(std::string_view call, Built& program) const {
     if (faults.bundle) return invalid_bundle(call, *faults.bundle);
     if (faults.compile) return invalid_program(call, *faults.compile);
     if (faults.compiling) return no_answer(call, *faults.compiling);
-    program = std::make_shared<const Program>(Program{code, read_constants(*code, bundle_->directory())});
+    program = make_program(code, bundle_->directory());
     return {};
   } catch (const std::exception& error) {  // also what std::filesystem throws
     return invalid_program(call, error.what());
@@ -101,8 +112,7 @@ ane::Status SimModel::program_to_load(Built& program) const {
   }
   if (!profile_.reload_reads_files) return {};
   try {
-    program = std::make_shared<const Program>(
-        Program{program->code, read_constants(*program->code, bundle_->directory())});
+    program = make_program(program->code, bundle_->directory());
     return {};
   } catch (const std::exception& error) {
     return load_failure("0x5", error.what());
@@ -146,21 +156,25 @@ ane::Status SimModel::layout(ane::Layout& layout) {
   if (!loaded_) return misuse("layout", "the model is not loaded");
   if (!profile_.layout_reported)
     return {ane::Status::Kind::unavailable, "layout", "", 0, "the loaded model does not tell its layout"};
-  layout = loaded_->code->layout;
+  layout = layout_of(*loaded_->code);
   return {};
 }
 
 // -- evaluate ------------------------------------------------------------------------------------------
 
-ane::Status SimModel::bind(std::span<ane::Surface* const> inputs, std::span<ane::Surface* const> outputs) {
+ane::Status SimModel::bind_procedure(const ane::Procedure& procedure, std::span<ane::Surface* const> inputs,
+                                     std::span<ane::Surface* const> outputs) {
   const std::lock_guard lock(turn_);
   if (!loaded_) return misuse("bind", "the model is not loaded");
   std::vector<Memory> in = memories(inputs);
   std::vector<Memory> out = memories(outputs);
   if (std::ranges::count(in, nullptr) + std::ranges::count(out, nullptr) > 0)
     return misuse("bind", "a surface is null or of another engine");
-  inputs_ = std::move(in);
-  outputs_ = std::move(out);
+  if (procedure.inputs.size() != in.size() || procedure.outputs.size() != out.size())
+    return misuse("bind", "there is not one symbol for each surface");
+  inputs_ = in_order(std::move(in), procedure.inputs);
+  outputs_ = in_order(std::move(out), procedure.outputs);
+  procedure_ = procedure;
   bound_ = true;
   return {};
 }
@@ -185,22 +199,45 @@ ane::Status SimModel::check_surfaces(std::span<const Memory> surfaces, std::span
   return {};
 }
 
-ane::Status SimModel::check_request() const {
+// With one procedure every index of one is taken. With several, profiles that hold procedure-symbols want the
+// procedure's own symbols, numbered over the whole program.
+ane::Status SimModel::find_procedure(ane::Layout& layout, Built& program) const {
+  layout = layout_of(*loaded_->code);
+  program = loaded_;
+  if (layout.others.empty()) return {};
+  const auto index = static_cast<std::size_t>(procedure_.index);
+  if (procedure_.index < 0 || index > layout.others.size())
+    return wrong_symbol(str("there is no procedure ", procedure_.index));
+  if (index > 0) {
+    program = loaded_->others[index - 1];
+    layout = ane::Layout(layout.others[index - 1]);
+  }
+  const auto same = [](std::vector<std::int64_t> given, const std::vector<std::int64_t>& wanted) {
+    std::ranges::sort(given);
+    return given == wanted;
+  };
+  const bool right =
+      same(procedure_.inputs, layout.procedure.inputs) && same(procedure_.outputs, layout.procedure.outputs);
+  if (profile_.has("procedure-symbols") && !right)
+    return wrong_symbol(str("procedure-symbols: procedure ", index, " has others"));
+  return {};
+}
+
+ane::Status SimModel::check_request(const ane::Layout& layout) const {
   if (process_->is_poisoned()) return inference_error("tile-poisons: this process has run a tile");
   if (faults_.evaluate) return inference_error(*faults_.evaluate);
   if (faults_.evaluating) return no_answer("evaluate", *faults_.evaluating);
-  const ane::Layout& layout = loaded_->code->layout;
   ane::Status status = check_surfaces(inputs_, layout.inputs, "uniform-inputs");
   return status.ok() ? check_surfaces(outputs_, layout.outputs, "uniform-outputs") : status;
 }
 
-void SimModel::run_request() {
-  const Code& code = *loaded_->code;
+void SimModel::run_request(const Program& program) {
+  const Code& code = *program.code;
   std::vector<Tensor> inputs;
   for (std::size_t i = 0; i < inputs_.size(); ++i)
     inputs.push_back(
         read_surface(code.layout.inputs[i], code.input_types[i], inputs_[i]->data(), code.arithmetic));
-  const std::vector<Tensor> outputs = run(*loaded_, inputs);
+  const std::vector<Tensor> outputs = run(program, inputs);
   for (std::size_t i = 0; i < outputs_.size(); ++i) {
     const bool lost = faults_.zero_outputs || (faults_.last_output_only && i + 1 < outputs_.size());
     const Tensor value = lost ? Tensor(outputs[i].type()) : outputs[i];
@@ -214,9 +251,13 @@ ane::Status SimModel::evaluate() {
   if (!bound_) return misuse("evaluate", "no surfaces are bound");
   process_->count(&Counters::evaluations, 1);
   if (faults_.poison) process_->poison();
-  if (ane::Status status = check_request(); !status.ok()) return status;
+  ane::Layout layout;
+  Built program;
+  ane::Status status = find_procedure(layout, program);
+  if (status.ok()) status = check_request(layout);
+  if (!status.ok()) return status;
   try {
-    run_request();
+    run_request(*program);
     return {};
   } catch (const std::exception& error) {
     return inference_error(error.what());

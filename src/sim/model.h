@@ -22,7 +22,8 @@ class SimModel : public ane::Model {
   ane::Status unload() override;
   ane::Status purge() override;
   ane::Status layout(ane::Layout& layout) override;
-  ane::Status bind(std::span<ane::Surface* const> inputs, std::span<ane::Surface* const> outputs) override;
+  ane::Status bind_procedure(const ane::Procedure& procedure, std::span<ane::Surface* const> inputs,
+                             std::span<ane::Surface* const> outputs) override;
   ane::Status evaluate() override;
 
  private:
@@ -33,8 +34,9 @@ class SimModel : public ane::Model {
   ane::Status program_to_load(Built& program) const;
   ane::Status check_surfaces(std::span<const Memory> surfaces, std::span<const ane::Symbol> symbols,
                              std::string_view uniform) const;
-  ane::Status check_request() const;
-  void run_request();
+  ane::Status find_procedure(ane::Layout& layout, Built& program) const;
+  ane::Status check_request(const ane::Layout& layout) const;
+  void run_request(const Program& program);
 
   const ane::Profile profile_;
   const std::shared_ptr<Process> process_;
@@ -43,6 +45,7 @@ class SimModel : public ane::Model {
   Built loaded_;
   Faults faults_;  // of what is loaded
   bool bound_ = false;
+  ane::Procedure procedure_;  // that is bound
   std::vector<Memory> inputs_;
   std::vector<Memory> outputs_;
 };

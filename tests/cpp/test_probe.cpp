@@ -37,8 +37,8 @@ bool is_shown(const Profile& profile, std::string_view limit) {
 // Every limit that names a probe, except those whose answer is no yes or no on the limit, and the number of
 // loaded programs, which the compile budget hides.
 void check_every_probe_finds_its_limits(std::span<const ProbeResult> results) {
-  constexpr std::string_view explained[] = {"strides-in-text", "procedure-symbols", "cache-by-identity",
-                                            "loaded-programs", "events-need-handler"};
+  constexpr std::string_view explained[] = {"strides-in-text", "cache-by-identity", "loaded-programs",
+                                            "events-need-handler"};
   std::vector<std::string_view> found(std::begin(explained), std::end(explained));
   for (const ProbeResult& result : results)
     for (const Finding& finding : result.limits) found.push_back(finding.limit);

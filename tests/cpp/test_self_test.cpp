@@ -42,8 +42,9 @@ class LesserModel final : public ane::Model {
     return model_->purge();
   }
   Status layout(ane::Layout& layout) override { return model_->layout(layout); }
-  Status bind(std::span<ane::Surface* const> inputs, std::span<ane::Surface* const> outputs) override {
-    return model_->bind(inputs, outputs);
+  Status bind_procedure(const ane::Procedure& procedure, std::span<ane::Surface* const> inputs,
+                        std::span<ane::Surface* const> outputs) override {
+    return model_->bind_procedure(procedure, inputs, outputs);
   }
   Status evaluate() override { return model_->evaluate(); }
 

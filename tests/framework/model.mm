@@ -56,15 +56,16 @@ std::vector<ane::WeightFileData> files_of(NSDictionary* weights) {
 
 using Memories = std::vector<Memory*>;
 
-// By the symbol index that the request gives each.
-Memories memories_of(NSArray* objects, NSArray* indices) {
-  Memories memories([objects count], nullptr);
-  for (NSUInteger i = 0; i < [objects count]; ++i) {
-    const NSUInteger index = [[indices objectAtIndex:i] unsignedIntegerValue];
-    if (index >= memories.size()) [NSException raise:NSRangeException format:@"no symbol %lu", index];
-    memories[index] = static_cast<_ANEIOSurfaceObject*>([objects objectAtIndex:i])->surface_->memory_.get();
-  }
+Memories memories_of(NSArray* objects) {
+  Memories memories;
+  for (_ANEIOSurfaceObject* object in objects) memories.push_back(object->surface_->memory_.get());
   return memories;
+}
+
+std::vector<std::int64_t> numbers_of(NSArray* indices) {
+  std::vector<std::int64_t> numbers;
+  for (NSNumber* index in indices) numbers.push_back([index longLongValue]);
+  return numbers;
 }
 
 std::vector<ane::Surface*> simulated(const Memories& memories) {
@@ -106,13 +107,14 @@ using namespace orion::framework;
          procedureIndex:(NSNumber*)procedureIndex {
   if (!proceed("request")) return nil;
   if ([inputs count] != [inputIndices count] || [outputs count] != [outputIndices count] ||
-      weightsBuffer != nil || perfStats != nil || [procedureIndex intValue] != 0)
+      weightsBuffer != nil || perfStats != nil || procedureIndex == nil)
     return nil;
   _ANERequest* request = [[[self alloc] init] autorelease];
   request->inputs_ = [inputs copy];
   request->inputIndices_ = [inputIndices copy];
   request->outputs_ = [outputs copy];
   request->outputIndices_ = [outputIndices copy];
+  request->procedure_ = [procedureIndex copy];
   return request;
 }
 - (void)dealloc {
@@ -120,6 +122,7 @@ using namespace orion::framework;
   [inputIndices_ release];
   [outputs_ release];
   [outputIndices_ release];
+  [procedure_ release];
   [super dealloc];
 }
 @end
@@ -179,9 +182,12 @@ using namespace orion::framework;
                 request:(_ANERequest*)request
                   error:(NSError**)error {
   if (!proceed("evaluate", error)) return NO;
-  const Memories inputs = memories_of(request->inputs_, request->inputIndices_);
-  const Memories outputs = memories_of(request->outputs_, request->outputIndices_);
-  if (!answer(simulated_->bind(simulated(inputs), simulated(outputs)), error)) return NO;
+  const Memories inputs = memories_of(request->inputs_);
+  const Memories outputs = memories_of(request->outputs_);
+  const orion::ane::Procedure procedure{[request->procedure_ longLongValue],
+                                        numbers_of(request->inputIndices_),
+                                        numbers_of(request->outputIndices_)};
+  if (!answer(simulated_->bind_procedure(procedure, simulated(inputs), simulated(outputs)), error)) return NO;
   for (Memory* memory : inputs) memory->send();
   const orion::ane::Status evaluated = simulated_->evaluate();
   for (Memory* memory : outputs) memory->receive();

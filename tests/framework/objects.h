@@ -40,6 +40,7 @@ typedef struct __IOSurface* IOSurfaceRef;  // the same object as an IOSurface*
   NSArray* inputIndices_;
   NSArray* outputs_;
   NSArray* outputIndices_;
+  NSNumber* procedure_;
 }
 + (id)requestWithInputs:(NSArray*)inputs
            inputIndices:(NSArray*)inputIndices

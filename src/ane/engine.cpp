@@ -2,7 +2,22 @@
 
 #include "orion/error.h"
 
+#include <numeric>
+
 namespace orion::ane {
+namespace {
+
+std::vector<std::int64_t> first_numbers(std::size_t count) {
+  std::vector<std::int64_t> numbers(count);
+  std::iota(numbers.begin(), numbers.end(), 0);
+  return numbers;
+}
+
+}  // namespace
+
+Status Model::bind(std::span<Surface* const> inputs, std::span<Surface* const> outputs) {
+  return bind_procedure({0, first_numbers(inputs.size()), first_numbers(outputs.size())}, inputs, outputs);
+}
 
 std::string Status::message() const {
   std::string words = str(call, ": ");
