@@ -1,5 +1,6 @@
 // The framework's runtime when the framework misbehaves.
 #ifdef ORION_SIMULATED_FRAMEWORK
+#include "ane/probe.h"
 #include "framework_library.h"
 
 #include <unistd.h>
@@ -149,6 +150,16 @@ TEST_CASE("framework: a failed unload is repeated when the model goes") {
   CHECK(library_counters(profile).loaded == 1);
   model.reset();
   CHECK(library_counters(profile).loaded == 0);
+}
+
+TEST_CASE("framework: a request names its procedure and that procedure's symbols") {
+  const Prepared prepared;
+  const ane::ProbeResult asked = ane::run_probe(*open_over_simulator(profile), "P12");
+  CAPTURE(asked.detail);
+  CHECK(asked.result == ane::Answer::yes);
+  CHECK(asked.limits.size() == 1);
+  CHECK(asked.limits[0].holds == ane::find_profile(profile).has("procedure-symbols"));
+  CHECK(asked.detail.find("its own symbols: inputs 1, outputs 1: right") != std::string::npos);
 }
 
 TEST_CASE("framework: surfaces are touched only while they are locked") {

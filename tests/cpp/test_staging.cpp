@@ -28,6 +28,27 @@ std::unique_ptr<Staging> staged(const fs::path& directory, std::string_view weig
   return staging;
 }
 
+bool open_weights(const fs::path& directory, std::unique_ptr<Staging>& staging) {
+  constexpr std::string_view weights = "weights";
+  const ane::WeightFileData file{"@model_path/weights/weight.bin", std::as_bytes(std::span(weights))};
+  return Staging::open(directory, "text", {&file, 1}, staging).ok();
+}
+
+// Of 25 on each of four threads, each with its own of what `make` gives.
+template <class Make>
+int wrong_rounds(const Make& make) {
+  std::atomic<int> wrong = 0;
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t)
+    threads.emplace_back([&] {
+      auto is_right = make();
+      for (int round = 0; round < 25; ++round)
+        if (!is_right()) ++wrong;
+    });
+  for (std::thread& thread : threads) thread.join();
+  return wrong;
+}
+
 }  // namespace
 
 TEST_CASE("staging: the files are there until the last sibling goes") {
@@ -102,43 +123,29 @@ TEST_CASE("staging: a program has its turn alone, and leaves no mark without a d
 
 TEST_CASE("staging: whoever removes the directory in his turn breaks nobody who stages in his") {
   const fs::path directory = fresh_path();
-  std::vector<std::thread> threads;
-  std::atomic<int> wrong = 0;
-  for (int t = 0; t < 4; ++t)
-    threads.emplace_back([&] {
-      const std::string weights = "weights";
-      const ane::WeightFileData file{"@model_path/weights/weight.bin", std::as_bytes(std::span(weights))};
-      std::unique_ptr<Staging> staging;
-      for (int i = 0; i < 50; ++i) {
-        std::unique_ptr<StagingTurn> turn;
-        bool right = StagingTurn::take(directory, ane::Seconds(60), turn).ok();
-        if (right && (staging == nullptr || !staging->is_there()))
-          right = Staging::open(directory, "text", {&file, 1}, staging).ok();
-        if (!right || read_file(directory / "weights" / "weight.bin") != weights) ++wrong;
-        if (i % 3 == 0) fs::remove_all(directory);  // as the framework does when it unloads
-      }
-    });
-  for (std::thread& thread : threads) thread.join();
-  CHECK(wrong == 0);
+  CHECK(wrong_rounds([&] {
+          return [&directory, staging = std::unique_ptr<Staging>(), round = 0]() mutable {
+            std::unique_ptr<StagingTurn> turn;
+            if (!StagingTurn::take(directory, ane::Seconds(60), turn).ok()) return false;
+            const bool is_there = staging != nullptr && staging->is_there();
+            if (!is_there && !open_weights(directory, staging)) return false;
+            const bool right = read_file(directory / "weights" / "weight.bin") == "weights";
+            if (round++ % 3 == 0) fs::remove_all(directory);  // as the framework does when it unloads
+            return right;
+          };
+        }) == 0);
   CHECK_FALSE(fs::exists(directory));
 }
 
 TEST_CASE("staging: siblings come and go on many threads") {
   const fs::path directory = fresh_path();
-  std::vector<std::thread> threads;
-  std::atomic<int> wrong = 0;
-  for (int t = 0; t < 4; ++t)
-    threads.emplace_back([&] {
-      const std::string weights = "weights";
-      const ane::WeightFileData file{"@model_path/weights/weight.bin", std::as_bytes(std::span(weights))};
-      for (int i = 0; i < 25; ++i) {
-        std::unique_ptr<Staging> staging;
-        const bool opened = Staging::open(directory, "text", {&file, 1}, staging).ok();
-        if (!opened || read_file(directory / "weights" / "weight.bin") != weights) ++wrong;
-      }
-    });
-  for (std::thread& thread : threads) thread.join();
-  CHECK(wrong == 0);
+  CHECK(wrong_rounds([&] {
+          return [&directory] {
+            std::unique_ptr<Staging> staging;
+            return open_weights(directory, staging) &&
+                   read_file(directory / "weights" / "weight.bin") == "weights";
+          };
+        }) == 0);
   CHECK_FALSE(fs::exists(directory));
 }
 
