@@ -305,8 +305,8 @@ def test_bad_token_ids_are_refused(ids: Any, message: str) -> None:
         model.logits(ids)
 
 
-# The largest error of a logit, the least share of positions whose best token stays the same, and how
-# much the perplexity may grow, on a text of the model's own. (Width 64 is hard on 4 bits.)
+# The largest error of a logit, the least share of positions whose best token stays the same, and
+# how much the perplexity may grow, on a text of the model's own. (Width 64 is hard on 4 bits.)
 ACCURACY = {
     "fp16": (0.2, 0.99, 1.003),
     "bf16": (0.6, 0.98, 1.01),

@@ -95,12 +95,16 @@ def test_learns_and_generates_what_it_learnt() -> None:
 
 @pytest.mark.parametrize("model", [GPT2, LLAMA], ids=["gpt2", "llama"])
 def test_products_in_bf16_learn_alike(model: dict[str, Any]) -> None:
-    losses = {}
+    losses: dict[str, list[float]] = {}
     for precision in ("fp32", "bf16"):
-        trainer = Trainer(model, ids(), steps=12, precision=precision, batch=2, sequence=8, lr=1e-2)
-        heard: list[float] = []
-        trainer.train(lambda event: heard.append(event.loss) if isinstance(event, Step) else None)
-        losses[precision] = heard
+        heard = losses.setdefault(precision, [])
+        run(
+            model=model,
+            steps=12,
+            precision=precision,
+            on_step=lambda step, heard=heard: heard.append(step.loss),
+        ).train()
+    assert len(losses["bf16"]) == 12
     assert losses["bf16"] != losses["fp32"]
     assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.01)
 
