@@ -65,7 +65,8 @@ class Device {
   /// Takes weights over. The tensors are read when programs that use them are compiled and must not
   /// change until then.
   virtual std::shared_ptr<DeviceWeights> load(const TensorMap& weights) = 0;
-  /// The same, the matrices that products read being kept in a format. Error if this device has `exact` alone.
+  /// The same, the matrices that products read being kept in a format. Error if this device has `exact`
+  /// alone.
   virtual std::shared_ptr<DeviceWeights> load_as(const TensorMap& weights, MatrixFormat format);
   /// Error if the graph needs a weight that is missing or of another shape. A float weight of another
   /// width is converted; a value that does not fit fp16 is an Error.

@@ -197,8 +197,8 @@ Precision precision_from_name(std::string_view name);
 /// A configuration with its weights on a device that runs whole models. The programs used last are kept.
 class LanguageModel final : public TextModel {
  public:
-  /// Asks for every weight of the model once. What comes in another width than the precision's is converted at once;
-  /// Error if it does not fit, is no float, or has another shape.
+  /// Asks for every weight of the model once. What comes in another width than the precision's is converted
+  /// at once; Error if it does not fit, is no float, or has another shape.
   LanguageModel(ModelConfig config, const WeightSource& weights, Precision precision, Device& device);
 
   const ModelConfig& config() const override { return config_; }

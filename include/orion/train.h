@@ -41,8 +41,8 @@ struct TrainOptions {
   std::int64_t batch = 1;       // B
   std::int64_t sequence = 256;  // S
   AdamW adamw = {};
-  /// How products are computed where layers run on the CPU: `exact` in fp32, or `bf16`. Weights, gradients and
-  /// moments are fp32 either way.
+  /// How products are computed where layers run on the CPU: `exact` in fp32, or `bf16`. Weights, gradients
+  /// and moments are fp32 either way.
   MatrixFormat products = MatrixFormat::exact;
   double clip = 1.0;  // largest norm of all gradients together; 0: any
   LossScale loss_scale = {};

@@ -148,8 +148,8 @@ Graph scale_probabilities(const Graph& graph, const Profile& profile) {
     const bool weighs =
         call.node.is("matmul") && !call.node.flag("transpose_x") && is_probabilities(call.in[0]);
     if (!weighs) return {};
-    const Value sums = ops::matmul(scaled(call.in[0], probability_scale), call.in[1], false,
-                                   call.node.flag("transpose_y"));
+    const Value sums =
+        ops::matmul(scaled(call.in[0], probability_scale), call.in[1], false, call.node.flag("transpose_y"));
     return scaled(sums, 1.0 / probability_scale);
   });
 }

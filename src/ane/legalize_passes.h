@@ -13,8 +13,8 @@ void check_port_types(const Graph& graph, const Profile& profile);
 Graph drop_broadcasts(const Graph& graph);
 /// Composites in the form that stays in fp16's range and needs no more than the engine has.
 Graph expand_for_engine(const Graph& graph);
-/// Attention's probabilities scaled up for the product with its values, where the profile's engine drops small
-/// products.
+/// Attention's probabilities scaled up for the product with its values, where the profile's engine drops
+/// small products.
 Graph scale_probabilities(const Graph& graph, const Profile& profile);
 /// Every float fp16, inside and at the edges.
 Graph to_half(const Graph& graph);

@@ -83,8 +83,8 @@ void losses_of(const float* group, const float* scales, float* losses) {
     }
 }
 
-/// 8 bits: the largest magnitude is level 127. 4 bits have a level more on the negative side, and few enough in
-/// all that giving up a little of the largest value may keep more of the others: the best of some scales.
+/// 8 bits: the largest magnitude is level 127. 4 bits have a level more on the negative side, and few enough
+/// in all that giving up a little of the largest value may keep more of the others: the best of some scales.
 template <class Kind>
 void choose_scales(const float* group, float* scales) {
   alignas(64) float largest[panel_width], tried[panel_width], loss[panel_width], least[panel_width];

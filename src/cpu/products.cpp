@@ -152,7 +152,8 @@ std::string label_of(const Planner& p, const Product& product, MatrixFormat form
   const Node& node = p.node(product.node);
   return str(node.op->name, ' ', p.node(product.last).name, product.bias != absent ? " +bias" : "",
              product.activation != Activation::none ? " +activation" : "",
-             product.factor != absent ? " +factor" : "", product.residual != absent ? " +residual" : "", format == MatrixFormat::exact ? "" : " in ",
+             product.factor != absent ? " +factor" : "", product.residual != absent ? " +residual" : "",
+             format == MatrixFormat::exact ? "" : " in ",
              format == MatrixFormat::exact ? "" : matrix_format_name(format));
 }
 

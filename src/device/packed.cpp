@@ -90,7 +90,8 @@ class PortedProgram final : public Program {
 }  // namespace
 
 std::shared_ptr<DeviceWeights> Device::load_as(const TensorMap& weights, MatrixFormat format) {
-  if (format != MatrixFormat::exact) fail(name(), " keeps no matrices in ", format, ": choose the device cpu");
+  if (format != MatrixFormat::exact)
+    fail(name(), " keeps no matrices in ", format, ": choose the device cpu");
   return load(weights);
 }
 

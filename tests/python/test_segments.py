@@ -113,8 +113,8 @@ def test_attention_over_many_keys_keeps_small_products(engine: str) -> None:
     """Each probability is 2^-10: times a value of 0.05 it is below the least normal fp16."""
     g = orion.Graph()
     q = g.input("q", (1, 2, 32, 16), "fp16")
-    kv = [g.input(name, (1, 2, 1024, 16), "fp16") for name in "kv"]
-    g.output("y", orion.ops.scaled_dot_product_attention(q, *kv))
+    k, v = (g.input(name, (1, 2, 1024, 16), "fp16") for name in "kv")
+    g.output("y", orion.ops.scaled_dot_product_attention(q, k, v))
     values = np.full((1, 2, 1024, 16), 0.05, np.float16)
     got = orion.compile(g, device=engine)(
         q=np.zeros((1, 2, 32, 16), np.float16), k=values, v=values
