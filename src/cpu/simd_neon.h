@@ -176,7 +176,10 @@ inline Vec to_floats(Words a) {
 }
 template <int Bits>
 Words shift_down(Words a) {
-  return vreinterpretq_s32_u32(vshrq_n_u32(vreinterpretq_u32_s32(a.v), Bits));
+  if constexpr (Bits == 0)
+    return a;  // the instruction shifts by at least one
+  else
+    return vreinterpretq_s32_u32(vshrq_n_u32(vreinterpretq_u32_s32(a.v), Bits));
 }
 inline Words operator&(Words a, Words b) {
   return vandq_s32(a.v, b.v);
