@@ -66,14 +66,17 @@ float level_of(float value, float inverse) {
   return level < least ? least : level > most ? most : level;
 }
 
+/// 1 / scale of each output, 0 for a scale of 0.
+inline void invert(const float* scales, float* inverse) {
+  for (std::int64_t j = 0; j < panel_width; ++j) inverse[j] = scales[j] == 0.0F ? 0.0F : 1.0F / scales[j];
+}
+
 /// The squares of what rounding with these scales loses, summed for each output.
 template <class Kind>
 void losses_of(const float* group, const float* scales, float* losses) {
   alignas(64) float inverse[panel_width];
-  for (std::int64_t j = 0; j < panel_width; ++j) {
-    inverse[j] = scales[j] == 0.0F ? 0.0F : 1.0F / scales[j];
-    losses[j] = 0.0F;
-  }
+  invert(scales, inverse);
+  for (std::int64_t j = 0; j < panel_width; ++j) losses[j] = 0.0F;
   for (std::int64_t i = 0; i < group_inputs; ++i)
     for (std::int64_t j = 0; j < panel_width; ++j) {
       const float value = group[i * panel_width + j];
@@ -115,7 +118,7 @@ void round_group(const float* group, std::byte* to) {
   narrow<V>(scales, halves, panel_width);
   widen<V>(halves, scales, panel_width);
   std::memcpy(to, halves, sizeof(halves));
-  for (std::int64_t j = 0; j < panel_width; ++j) inverse[j] = scales[j] == 0.0F ? 0.0F : 1.0F / scales[j];
+  invert(scales, inverse);
   auto* bytes = reinterpret_cast<std::uint8_t*>(to + scales_bytes);
   constexpr std::int64_t apart = group_inputs / Kind::parts;
   for (std::int64_t i = 0; i < apart; ++i)

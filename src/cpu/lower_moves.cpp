@@ -60,25 +60,27 @@ void each_line(ThreadPool& pool, const Copy& copy, const Body& body) {
   });
 }
 
+/// Elements one by one, `from_step` and `to_step` apart.
+void copy_line(const std::uint32_t* from, std::int64_t from_step, std::uint32_t* to, std::int64_t to_step,
+               std::int64_t size) {
+  if (from_step == 1 && to_step == 1) {
+    std::copy_n(from, size, to);
+    return;
+  }
+  for (std::int64_t i = 0; i < size; ++i) to[i * to_step] = from[i * from_step];
+}
+
 void take(ThreadPool& pool, const Copy& copy, const std::uint32_t* sliced, std::uint32_t* dense) {
   const Copy::Axis last = copy.axes.back();
   each_line(pool, copy, [&](std::int64_t from, std::int64_t to) {
-    if (last.sliced == 1) {
-      std::copy_n(sliced + from, last.size, dense + to);
-      return;
-    }
-    for (std::int64_t i = 0; i < last.size; ++i) dense[to + i] = sliced[from + i * last.sliced];
+    copy_line(sliced + from, last.sliced, dense + to, 1, last.size);
   });
 }
 
 void put(ThreadPool& pool, const Copy& copy, const std::uint32_t* dense, std::uint32_t* sliced) {
   const Copy::Axis last = copy.axes.back();
   each_line(pool, copy, [&](std::int64_t to, std::int64_t from) {
-    if (last.sliced == 1) {
-      std::copy_n(dense + from, last.size, sliced + to);
-      return;
-    }
-    for (std::int64_t i = 0; i < last.size; ++i) sliced[to + i * last.sliced] = dense[from + i];
+    copy_line(dense + from, 1, sliced + to, last.sliced, last.size);
   });
 }
 
