@@ -56,8 +56,8 @@ def number(least: float, most: float, *, above: bool = False) -> Callable[[str],
             value = math.nan
         if not (least <= value <= most and math.isfinite(value)) or (above and value == least):
             start = f"above {least:g}" if above else f"from {least:g}"
-            end = "on" if most == math.inf else f"to {most:g}"
-            raise argparse.ArgumentTypeError(f"expected a number {start} {end}, got {text!r}")
+            end = f" to {most:g}" if most < math.inf else "" if above else " on"
+            raise argparse.ArgumentTypeError(f"expected a number {start}{end}, got {text!r}")
         return value
 
     return parse

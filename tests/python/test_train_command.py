@@ -92,8 +92,8 @@ def test_a_simulated_engine_by_update_strategy(place: Path, capsys: Capture) -> 
     ("arguments", "message"),
     [
         (["--steps", "0"], "expected an integer from 1 on, got '0'"),
-        (["--lr", "nan"], "expected a number above 0 on, got 'nan'"),
-        (["--lr", "0"], "expected a number above 0 on, got '0'"),
+        (["--lr", "nan"], "expected a number above 0, got 'nan'"),
+        (["--lr", "0"], "expected a number above 0, got '0'"),
         (["--loss-scale", "big"], "--loss-scale"),
         (["--validation", "1.5"], "expected a number from 0 to 1, got '1.5'"),
         (["--schedule", "steep"], "invalid choice: 'steep'"),
