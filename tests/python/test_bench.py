@@ -436,10 +436,14 @@ def test_the_readme_gets_its_table_between_markers() -> None:
 
     found = a_report(row(100.0), row(1.0, "MiB"))
     found.machine |= {"cpus": 2, "system": "Linux", "instruction set": "avx2"}
-    content = readme.section([found])
-    assert "$ orion bench inference\n" in content
-    assert "decode  orion fp16   100.0  tokens/s" in content
+    slow = replace(row(40.0), contender="a f16")
+    found.rows += [slow, replace(row(50.0), contender="b bf16"), replace(slow, contender="a f32")]
+    content = readme.summary([found])
+    (line,) = [line for line in content.splitlines() if line.startswith("decode")]
+    assert " ".join(line.split()) == "decode 16 orion fp16 100.0 - b bf16 50.00 - 2.00"
     assert "MiB" not in content
+    found.command = "orion bench inference --json 'a b.json' --quick"
+    assert "$ orion bench inference --quick\n" in readme.page([found])
     text = f"top\n{readme.BEGIN}\nold\n{readme.END}\nbottom\n"
     assert readme.replaced(text, content) == f"top\n{readme.BEGIN}\n{content}{readme.END}\nbottom\n"
     with pytest.raises(ValueError, match="needs one line"):
