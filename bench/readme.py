@@ -80,7 +80,7 @@ def _lines(rows: Sequence[Row]) -> list[list[str]]:
         if ours and peers:
             best, peer = (max(some, key=lambda row: row.median) for some in (ours, peers))
             cells = [best.task, str(bits), *_cells(best), *_cells(peer)]
-            lines.append([*cells, f"{best.median / peer.median:.2f}"])
+            lines.append([*cells, f"{report.ratio(best, peer.median):.2f}"])
     return lines
 
 
