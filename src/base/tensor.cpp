@@ -1,18 +1,16 @@
 #include "orion/tensor.h"
 
 #include "base/f16.h"
+#include "base/memory.h"
 #include "orion/error.h"
 
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <new>
 
 namespace orion {
 namespace {
-
-constexpr std::size_t alignment = 64;
 
 struct Name {
   DType dtype;
@@ -126,12 +124,9 @@ std::ostream& operator<<(std::ostream& out, const TensorType& type) {
 }
 
 Tensor::Tensor(TensorType type) : type_(type) {
-  const std::size_t size = (std::max<std::size_t>(type.bytes(), 1) + alignment - 1) / alignment * alignment;
-  void* memory = ::operator new(size, std::align_val_t(alignment));
-  std::memset(memory, 0, size);
-  data_ = static_cast<std::byte*>(memory);
-  owner_ = std::shared_ptr<const void>(
-      memory, [](const void* p) { ::operator delete(const_cast<void*>(p), std::align_val_t(alignment)); });
+  const std::shared_ptr<std::byte> memory = zeroed_memory(type.bytes());
+  data_ = memory.get();
+  owner_ = memory;
 }
 
 Tensor Tensor::view(TensorType type, void* data, std::shared_ptr<const void> owner) {

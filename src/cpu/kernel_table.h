@@ -6,8 +6,15 @@
 
 namespace orion::cpu {
 
-/// Inputs multiplied before the sums go to memory: a block of a panel stays in the first-level cache.
-inline constexpr std::int64_t k_block = 256;
+/// Inputs multiplied before the sums go to memory, at most.
+inline constexpr std::int64_t most_block_inputs = 768;
+
+/// The same for a sum of k inputs: pieces of equal length, whole groups of quantised inputs.
+constexpr std::int64_t block_inputs(std::int64_t k) {
+  const std::int64_t pieces = (k + most_block_inputs - 1) / most_block_inputs;
+  const std::int64_t groups = (k + pieces * group_inputs - 1) / (pieces * group_inputs);
+  return groups * group_inputs;
+}
 
 /// What a stream that measures memory is read in: whole runs of so many numbers.
 inline constexpr std::int64_t ceiling_grain = 4096;
@@ -23,14 +30,24 @@ struct Columns {
   MatrixFormat format = MatrixFormat::exact;
 };
 
+/// Where sums go when they are whole, if nothing but adding is left to do: y = sums + bias + residual.
+struct Finish {
+  float* y = nullptr;
+  std::int64_t y_row = 0;
+  const float* bias = nullptr;      // (panel_width) or none
+  const float* residual = nullptr;  // rows as those of y, or none
+};
+
 /// c (rows, panel_width) = a (rows, K) b (K, panel_width); columns beyond b.width are unspecified.
 struct ProductPart {
   const float* a = nullptr;  // as pack_rows leaves it, or pack_rows_bf16
   std::int64_t rows = 0;
   std::int64_t k = 0;
   Columns b;
-  float* wide = nullptr;  // scratch (k_block, panel_width)
-  float* c = nullptr;     // scratch and result
+  float* wide = nullptr;  // scratch (block_inputs(k), panel_width)
+  float* c = nullptr;     // scratch, and the result unless it goes to finish.y
+  Finish finish;
+  Columns next;  // what the same worker multiplies with next, fetched into the cache meanwhile; or no data
 };
 
 /// Activations that share a scale: four bytes (-127 to 127) a word, in order, and their sum.

@@ -5,6 +5,7 @@
 #include "orion/error.h"
 
 #include <algorithm>
+#include <atomic>
 
 namespace orion::cpu {
 namespace {
@@ -17,12 +18,19 @@ std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
   return (a + b - 1) / b;
 }
 
-/// Splits `items` evenly; `body(worker, begin, end)` may use memory that belongs to `worker`.
+/// Calls `body(worker, item, next)` for each item, when a worker is free: a thread that others keep from running
+/// holds none of them up. `next` is the item that this worker goes on with, or `items`. The body may use memory
+/// that belongs to `worker`.
 template <class Body>
-void each_worker(ThreadPool& pool, std::int64_t workers, std::int64_t items, const Body& body) {
-  workers = std::min(workers, items);
-  pool.split(workers, 1, [&](std::int64_t first, std::int64_t last) {
-    for (std::int64_t w = first; w < last; ++w) body(w, items * w / workers, items * (w + 1) / workers);
+void share_items(ThreadPool& pool, std::int64_t workers, std::int64_t items, const Body& body) {
+  std::atomic<std::int64_t> taken{0};
+  pool.split(std::min(workers, items), 1, [&](std::int64_t first, std::int64_t last) {
+    const auto take = [&] { return std::min(taken++, items); };
+    for (std::int64_t w = first; w < last; ++w)
+      for (std::int64_t item = take(), next; item < items; item = next) {
+        next = take();
+        body(w, item, next);
+      }
   });
 }
 
@@ -84,6 +92,15 @@ struct Product {
     part.width = std::min(b.width, n - panel * panel_width);
     return part;
   }
+  /// For sums of whole panels that only more is added to.
+  Finish finish(std::int64_t row, std::int64_t panel) const {
+    const std::int64_t first = panel * panel_width;
+    const bool only_adds = epilogue.activation == Activation::none && epilogue.factor == nullptr;
+    if (!only_adds || y_col != 1 || first + panel_width > n) return {};
+    const std::int64_t at = row * y_row + first;
+    return {y + at, y_row, epilogue.bias == nullptr ? nullptr : epilogue.bias + first,
+            epilogue.residual == nullptr ? nullptr : epilogue.residual + at};
+  }
 };
 
 /// Rows multiplied by one packing of a: whole tiles, up to about 300, and all packings alike.
@@ -95,15 +112,15 @@ std::int64_t rows_at_once(std::int64_t m) {
 
 struct ProductMemory {
   float* a;     // (rows_at_once, K) packed
-  float* wide;  // (workers, k_block, panel_width)
+  float* wide;  // (workers, block_inputs(K), panel_width)
   float* c;     // (workers, rows_at_once, panel_width)
   static std::size_t bytes(std::int64_t m, std::int64_t k, std::int64_t workers) {
-    return floats(rows_at_once(m) * k) + floats(workers * k_block * panel_width) +
+    return floats(rows_at_once(m) * k) + floats(workers * block_inputs(k) * panel_width) +
            floats(workers * rows_at_once(m) * panel_width);
   }
   ProductMemory(Scratch& scratch, const Product& p, std::int64_t workers)
       : a(scratch.take_floats(rows_at_once(p.m) * p.k)),
-        wide(scratch.take_floats(workers * k_block * panel_width)),
+        wide(scratch.take_floats(workers * block_inputs(p.k) * panel_width)),
         c(scratch.take_floats(workers * rows_at_once(p.m) * panel_width)) {}
 };
 
@@ -114,24 +131,28 @@ void multiply_rows(ThreadPool& pool, std::int64_t workers, const Product& p, con
   const Kernels& isa = kernels();
   const std::int64_t tiles = ceil_div(rows, isa.tile_rows);
   const float* a = p.a + first * p.a_row;
-  each_worker(pool, workers, tiles, [&](std::int64_t, std::int64_t begin, std::int64_t end) {
+  const std::int64_t packings = std::min(tiles, workers == 1 ? 1 : 4 * workers);
+  share_items(pool, workers, packings, [&](std::int64_t, std::int64_t i, std::int64_t) {
     const auto pack = p.bf16 ? isa.pack_rows_bf16 : isa.pack_rows;
-    pack(a, p.a_row, p.a_col, rows, p.k, memory.a, begin, end);
+    pack(a, p.a_row, p.a_col, rows, p.k, memory.a, tiles * i / packings, tiles * (i + 1) / packings);
   });
   const std::int64_t groups = std::min(tiles, ceil_div(workers == 1 ? 1 : 4 * workers, p.panels()));
-  each_worker(pool, workers, p.panels() * groups, [&](std::int64_t w, std::int64_t begin, std::int64_t end) {
-    float* wide = memory.wide + w * k_block * panel_width;
+  const std::int64_t items = p.panels() * groups;
+  share_items(pool, workers, items, [&](std::int64_t w, std::int64_t item, std::int64_t next) {
+    float* wide = memory.wide + w * block_inputs(p.k) * panel_width;
     float* c = memory.c + w * rows_at_once(p.m) * panel_width;
-    for (std::int64_t item = begin; item < end; ++item) {
-      const std::int64_t panel = item / groups;
-      const std::int64_t from = tiles * (item % groups) / groups * isa.tile_rows;
-      const std::int64_t to = std::min(rows, tiles * (item % groups + 1) / groups * isa.tile_rows);
-      const Columns b = p.columns(panel);
-      const auto multiply_part = p.bf16 ? isa.multiply_bf16 : isa.multiply;
-      multiply_part({memory.a + from * p.k, to - from, p.k, b, wide, c});
+    const std::int64_t panel = item / groups;
+    const std::int64_t from = tiles * (item % groups) / groups * isa.tile_rows;
+    const std::int64_t to = std::min(rows, tiles * (item % groups + 1) / groups * isa.tile_rows);
+    const Columns b = p.columns(panel);
+    const auto multiply_part = p.bf16 ? isa.multiply_bf16 : isa.multiply;
+    const Finish finish = p.finish(first + from, panel);
+    const bool goes_on = next < items && next / groups != panel;
+    multiply_part({memory.a + from * p.k, to - from, p.k, b, wide, c, finish,
+                   goes_on ? p.columns(next / groups) : Columns()});
+    if (finish.y == nullptr)
       isa.store(
           {c, first + from, to - from, panel * panel_width, b.width, p.y, p.y_row, p.y_col, p.epilogue});
-    }
   });
 }
 
@@ -269,10 +290,9 @@ void gemm(ThreadPool& pool, std::span<const GemmCall> calls, std::span<std::byte
   const std::int64_t workers = pool.size();
   const std::size_t bytes = product_bytes(calls[0]);
   std::byte* memory = Scratch("gemm", scratch).take(bytes * static_cast<std::size_t>(workers));
-  each_worker(pool, workers, count, [&](std::int64_t w, std::int64_t begin, std::int64_t end) {
+  share_items(pool, workers, count, [&](std::int64_t w, std::int64_t i, std::int64_t) {
     const std::span own(memory + static_cast<std::size_t>(w) * bytes, bytes);
-    for (std::int64_t i = begin; i < end; ++i)
-      multiply_in_parts(pool, 1, calls[static_cast<std::size_t>(i)], Scratch("gemm", own));
+    multiply_in_parts(pool, 1, calls[static_cast<std::size_t>(i)], Scratch("gemm", own));
   });
 }
 
@@ -298,15 +318,12 @@ void attention(ThreadPool& pool, const AttentionCall& call, std::span<std::byte>
   const std::size_t bytes = aligned(isa.attend_scratch(call));
   std::byte* memory = Scratch("attention", scratch).take(bytes * static_cast<std::size_t>(workers));
   const std::int64_t blocks = ceil_div(call.t, query_block);
-  each_worker(
-      pool, workers, call.b * call.h * blocks, [&](std::int64_t w, std::int64_t begin, std::int64_t end) {
-        for (std::int64_t i = begin; i < end; ++i) {
-          const std::int64_t head = i / blocks;
-          const std::int64_t first = i % blocks * query_block;
-          isa.attend({&call, head / call.h, head % call.h, first, std::min(query_block, call.t - first),
-                      memory + static_cast<std::size_t>(w) * bytes});
-        }
-      });
+  share_items(pool, workers, call.b * call.h * blocks, [&](std::int64_t w, std::int64_t i, std::int64_t) {
+    const std::int64_t head = i / blocks;
+    const std::int64_t first = i % blocks * query_block;
+    isa.attend({&call, head / call.h, head % call.h, first, std::min(query_block, call.t - first),
+                memory + static_cast<std::size_t>(w) * bytes});
+  });
 }
 
 // -- conversion ---------------------------------------------------------------------------------

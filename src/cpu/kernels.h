@@ -147,6 +147,7 @@ struct AttentionCall {
   float* y = nullptr;
   std::int64_t b = 0, h = 0, g = 0, t = 0, s = 0, d = 0, dv = 0;
   float scale = 1.0F;
+  bool bf16 = false;                       // many queries may round operands to bfloat16
   bool causal = false;                     // query i sees keys j <= i (position: j <= position[b] + i)
   const std::int32_t* position = nullptr;  // (B,): implies causal, counted from there
   const float* mask = nullptr;             // added to the scores; strides below, 0 where it broadcasts

@@ -4,11 +4,11 @@
 //
 // Many queries: scores are computed transposed, S^T (keys, queries) = K Q^T, queries side by side in a
 // panel. Maxima and sums then run down the columns without crossing lanes, and exp(S^T) is at once the
-// packed left operand of the product with the values.
+// packed left operand of the product with the values. With `bf16`, where the processor multiplies pairs of
+// bfloat16, the operands of both products are such pairs; sums, maxima and exp stay fp32.
 #pragma once
 
-#include "cpu/kernels_matmul.h"
-#include "cpu/kernels_panels.h"
+#include "cpu/kernels_bf16.h"
 
 namespace orion::cpu {
 
@@ -54,11 +54,12 @@ template <class V>
 struct AttentionLayout {
   std::int64_t padded;  // Dv in whole panels
   std::int64_t size = 0;
-  std::int64_t queries;  // panels [query_block / 32][D][32], scaled
-  std::int64_t keys;     // tiles [key_block / tile_rows][D][tile_rows]
+  std::int64_t queries;  // panels [query_block / 32][D][32], scaled; or [query_block / 32][D / 2][32] of pairs
+  std::int64_t panel;    // [D][32], a panel of queries before it becomes pairs
+  std::int64_t keys;     // tiles [key_block / tile_rows][D][tile_rows], or D / 2
   std::int64_t wide;     // (key_block, D), fp16 keys widened
-  std::int64_t values;   // (key_block, padded)
-  std::int64_t scores;   // (key_block, 32)
+  std::int64_t values;   // (key_block, padded), or key_block / 2
+  std::int64_t scores;   // (key_block, 32); when they are weights, perhaps key_block / 2
   std::int64_t sums;     // (query_block, padded)
   std::int64_t largest;  // (query_block,)
   std::int64_t totals;   // (query_block,)
@@ -67,6 +68,7 @@ struct AttentionLayout {
   explicit AttentionLayout(const AttentionCall& call) : padded(whole_panels(call.dv)) {
     const std::int64_t q = whole_panels(least(call.t, query_block));
     queries = take(q * call.d);
+    panel = take(call.bf16 ? panel_width * call.d : 0);
     keys = take(key_block<V> * call.d);
     wide = take(call.kv_dtype == DType::fp16 ? key_block<V> * call.d : 0);
     values = take(key_block<V> * padded);
@@ -85,7 +87,7 @@ struct AttentionLayout {
   }
 };
 
-template <class V>
+template <class V, bool Pairs>
 class ManyQueries {
  public:
   explicit ManyQueries(const AttentionPart& part)
@@ -101,24 +103,24 @@ class ManyQueries {
       else
         load_block<float>(key, count);
       for (std::int64_t q = 0; q < part_.count; q += panel_width)
-        if (visible(q + queries_from(q) - 1) > key) attend_block(q, key, count);
+        if (const std::int64_t seen = visible(q + queries_from(q) - 1) - key; seen > 0)
+          attend_block(q, key, least(count, seen));
     }
     finish();
   }
 
  private:
+  using Step = std::conditional_t<Pairs, PairDot, MultiplyAdd>;
+  static constexpr std::int64_t together = Pairs ? 2 : 1;  // inputs in a step of a product
+
+  static constexpr std::int64_t steps(std::int64_t inputs) { return (inputs + together - 1) / together; }
   float* at(std::int64_t offset) const { return base_ + offset; }
   std::int64_t queries_from(std::int64_t q) const { return least(panel_width, part_.count - q); }
   std::int64_t visible(std::int64_t q) const { return call_.visible(part_.batch, part_.first + q); }
 
   void start() {
     const std::int64_t padded_count = whole_panels(part_.count);
-    const float* from = call_.q + query_row(part_, part_.first) * call_.d;
-    for (std::int64_t q = 0; q < padded_count; ++q) {
-      float* to = at(layout_.queries) + q / panel_width * panel_width * call_.d + q % panel_width;
-      for (std::int64_t i = 0; i < call_.d; ++i)
-        to[i * panel_width] = q < part_.count ? from[q * call_.d + i] * call_.scale : 0.0F;
-    }
+    for (std::int64_t q = 0; q < part_.count; q += panel_width) pack_queries(q);
     fill(at(layout_.largest), padded_count, -__builtin_inff());
     fill(at(layout_.totals), padded_count, 0.0F);
     fill(at(layout_.sums), padded_count * layout_.padded, 0.0F);
@@ -128,20 +130,38 @@ class ManyQueries {
     for (std::int64_t i = 0; i < count; i += V::lanes) V(value).store(to + i);  // counts are whole panels
   }
 
+  void pack_queries(std::int64_t q) {
+    float* queries = at(layout_.queries) + q * call_.d;
+    float* panel = Pairs ? at(layout_.panel) : queries;
+    const std::int64_t size = panel_width * call_.d;
+    if (queries_from(q) < panel_width) fill(panel, size, 0.0F);
+    transpose_block<V>(call_.q + query_row(part_, part_.first + q) * call_.d, call_.d, queries_from(q), call_.d,
+                       panel, panel_width);
+    map<V>(panel, panel, 0, size, [this](V x) { return x * V(call_.scale); });
+    if constexpr (Pairs) pair_rows<V, panel_width>(panel, panel_width, call_.d, panel_width, queries);
+  }
+
   template <class T>
   void load_block(std::int64_t key, std::int64_t count) {
     const T* k = cache_of<T>(call_.k, part_, call_.d) + key * call_.d;
     const std::int64_t tiles = (count + V::tile_rows - 1) / V::tile_rows;
-    pack_rows<V>(as_floats(k, count * call_.d), call_.d, 1, count, call_.d, at(layout_.keys), 0, tiles);
+    constexpr auto pack = Pairs ? pack_rows_bf16<V> : pack_rows<V>;
+    pack(as_floats(k, count * call_.d), call_.d, 1, count, call_.d, at(layout_.keys), 0, tiles);
     const T* v = cache_of<T>(call_.v, part_, call_.dv) + key * call_.dv;
-    for (std::int64_t j = 0; j < count; ++j)
+    for (std::int64_t j = 0; j < count; j += together)
       for (std::int64_t c = 0; c < layout_.padded; c += V::lanes) {
-        const std::int64_t left = call_.dv - c;
-        const V values = left >= V::lanes ? V::load(v + j * call_.dv + c)
-                         : left > 0       ? V::load(v + j * call_.dv + c, static_cast<int>(left))
-                                          : V(0.0F);
-        values.store(at(layout_.values) + j * layout_.padded + c);
+        V values = values_at(v + j * call_.dv, c);
+        if constexpr (Pairs)
+          values = pairs_of(values, j + 1 < count ? values_at(v + (j + 1) * call_.dv, c) : V(0.0F));
+        values.store(at(layout_.values) + j / together * layout_.padded + c);
       }
+  }
+
+  /// Values of one key from column c on, those beyond its last column 0.
+  template <class T>
+  V values_at(const T* v, std::int64_t c) const {
+    const std::int64_t left = call_.dv - c;
+    return left >= V::lanes ? V::load(v + c) : left > 0 ? V::load(v + c, static_cast<int>(left)) : V(0.0F);
   }
 
   const float* as_floats(const float* from, std::int64_t) { return from; }
@@ -155,8 +175,8 @@ class ManyQueries {
     float* scores = at(layout_.scores);
     const float* queries = at(layout_.queries) + q * call_.d;
     for (std::int64_t j = 0; j < count; j += V::tile_rows)
-      multiply_rows<V>(count - j, {at(layout_.keys) + j * call_.d, V::tile_rows, queries, panel_width,
-                                   scores + j * panel_width, panel_width, call_.d, false});
+      multiply_rows<V, Step>(count - j, {at(layout_.keys) + j * call_.d, V::tile_rows, queries, panel_width,
+                                         scores + j * panel_width, panel_width, steps(call_.d), false});
     if (call_.mask != nullptr) add_mask(q, key, count);
     hide_unseen(q, key, count);
     for (std::int64_t lane = 0; lane < panel_width; lane += V::lanes) weigh(q + lane, lane, count);
@@ -192,10 +212,16 @@ class ManyQueries {
     const V shift = shift_for(now);
     const V rescale = weight_of(before - shift);
     V total = V::load(totals) * rescale;
-    for (std::int64_t j = 0; j < count; ++j) {
-      const V weight = weight_of(V::load(scores + j * panel_width) - shift);
-      weight.store(scores + j * panel_width);
+    for (std::int64_t j = 0; j < count; j += together) {
+      V weight = weight_of(V::load(scores + j * panel_width) - shift);
       total = total + weight;
+      if constexpr (Pairs) {
+        const V other =
+            j + 1 < count ? weight_of(V::load(scores + (j + 1) * panel_width) - shift) : V(0.0F);
+        total = total + other;
+        weight = pairs_of(weight, other);
+      }
+      weight.store(scores + j / together * panel_width);
     }
     now.store(largest);
     total.store(totals);
@@ -215,9 +241,9 @@ class ManyQueries {
     const std::int64_t rows = (queries + tiles - 1) / tiles;  // tiles of equal height
     for (std::int64_t i = 0; i < queries; i += rows)
       for (std::int64_t c = 0; c < layout_.padded; c += panel_width)
-        multiply_rows<V>(least(rows, queries - i),
-                         {at(layout_.scores) + i, panel_width, at(layout_.values) + c, layout_.padded,
-                          sums + i * layout_.padded + c, layout_.padded, count, true});
+        multiply_rows<V, Step>(least(rows, queries - i),
+                               {at(layout_.scores) + i, panel_width, at(layout_.values) + c, layout_.padded,
+                                sums + i * layout_.padded + c, layout_.padded, steps(count), true});
   }
 
   void finish() {
@@ -239,7 +265,9 @@ class ManyQueries {
 
 template <class V>
 void attend(const AttentionPart& part) {
-  ManyQueries<V>(part).run();
+  if constexpr (V::dots_pairs)
+    if (part.call->bf16) return ManyQueries<V, true>(part).run();
+  ManyQueries<V, false>(part).run();
 }
 
 template <class V>

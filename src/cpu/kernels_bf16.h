@@ -128,25 +128,10 @@ struct PairDot {
 
 template <class V>
 void multiply_bf16(const ProductPart& part) {
-  constexpr std::int64_t R = V::tile_rows;
-  constexpr std::int64_t together = V::dots_pairs ? 2 : 1;
   using Step = std::conditional_t<V::dots_pairs, PairDot, MultiplyAdd>;
-  for (std::int64_t first = 0; first < part.k; first += k_block) {
-    const std::int64_t k = part.k - first < k_block ? part.k - first : k_block;
-    const float* b = bf16_columns<V>(part.b, first, k, part.wide);
-    const std::int64_t steps = (k + together - 1) / together;
-    for (std::int64_t i = 0; i < part.rows; i += R) {
-      const Tile tile{part.a + i * part.k + first / together * R,
-                      R,
-                      b,
-                      panel_width,
-                      part.c + i * panel_width,
-                      panel_width,
-                      steps,
-                      first > 0};
-      multiply_rows<V, Step>(part.rows - i, tile);
-    }
-  }
+  multiply_blocks<V, Step, V::dots_pairs ? 2 : 1>(part, [&](std::int64_t first, std::int64_t count) {
+    return bf16_columns<V>(part.b, first, count, part.wide);
+  });
 }
 
 // -- few vectors ----------------------------------------------------------------------------------

@@ -96,7 +96,8 @@ struct MultiplyAdd {
   }
 };
 
-/// One tile: c (R, NV * lanes) = or += a (R, k) b (k, NV * lanes). Element (r, k) of a at k * a_k + r.
+/// One tile: c (R, NV * lanes) = or += a (R, k) b (k, NV * lanes). Element (r, k) of a at k * a_k + r. What
+/// `finish` gives a place goes there instead of to c.
 struct Tile {
   const float* a;
   std::int64_t a_k;
@@ -106,7 +107,32 @@ struct Tile {
   std::int64_t c_row;
   std::int64_t k;
   bool add;
+  Finish finish = {};
+
+  /// The same for columns further to the right.
+  void move(std::int64_t columns) {
+    b += columns;
+    c += columns;
+    if (finish.y != nullptr) finish.y += columns;
+    if (finish.bias != nullptr) finish.bias += columns;
+    if (finish.residual != nullptr) finish.residual += columns;
+  }
 };
+
+template <class V, int R>
+void finish_tile(V (&sums)[std::size_t{R}][std::size_t{V::tile_vectors}], const Finish& finish) {
+#pragma GCC unroll 4
+  for (int j = 0; j < V::tile_vectors; ++j) {
+    const V bias = finish.bias == nullptr ? V(0.0F) : V::load(finish.bias + j * V::lanes);
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+      const std::int64_t at = r * finish.y_row + j * V::lanes;
+      V y = finish.bias == nullptr ? sums[r][j] : sums[r][j] + bias;
+      if (finish.residual != nullptr) y = y + V::load(finish.residual + at);
+      y.store(finish.y + at);
+    }
+  }
+}
 
 template <class V, int R, class Step>
 void multiply_tile(const Tile& tile) {
@@ -130,6 +156,7 @@ void multiply_tile(const Tile& tile) {
       for (int j = 0; j < NV; ++j) sums[r][j] = Step::add(row, columns[j], sums[r][j]);
     }
   }
+  if (tile.finish.y != nullptr) return finish_tile<V, R>(sums, tile.finish);
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
@@ -143,8 +170,7 @@ void multiply_rows(std::int64_t rows, Tile tile) {
     if (rows < R) return multiply_rows<V, Step, R - 1>(rows, tile);
   for (int j = 0; j < panel_vectors<V>; j += V::tile_vectors) {
     multiply_tile<V, R, Step>(tile);
-    tile.b += V::tile_vectors * V::lanes;
-    tile.c += V::tile_vectors * V::lanes;
+    tile.move(V::tile_vectors * V::lanes);
   }
 }
 
@@ -194,18 +220,23 @@ template <class V>
 void pack_rows(const float* x, std::int64_t row, std::int64_t col, std::int64_t rows, std::int64_t k,
                float* to, std::int64_t begin, std::int64_t end) {
   constexpr std::int64_t R = V::tile_rows;
-  for (std::int64_t tile = begin; tile < end; ++tile) {
+  const auto pack = [&](std::int64_t tile, std::int64_t first, std::int64_t inputs) {
     const std::int64_t count = rows - tile * R < R ? rows - tile * R : R;
-    const float* from = x + tile * R * row;
-    float* out = to + tile * R * k;
+    const float* from = x + tile * R * row + first * col;
+    float* out = to + tile * R * k + first * R;
     if (col == 1)
-      transpose_block<V>(from, row, count, k, out, R);
+      transpose_block<V>(from, row, count, inputs, out, R);
     else if (row == 1 && count == R)
-      copy_rows<V, R>(from, col, k, out);
+      copy_rows<V, R>(from, col, inputs, out);
     else
-      for (std::int64_t i = 0; i < k; ++i)
+      for (std::int64_t i = 0; i < inputs; ++i)
         for (std::int64_t r = 0; r < count; ++r) out[i * R + r] = from[r * row + i * col];
-  }
+  };
+  // Rows that lie side by side are read along, a few inputs of all tiles at a time.
+  const std::int64_t step = row == 1 ? 4 : k;
+  for (std::int64_t first = 0; first < k; first += step)
+    for (std::int64_t tile = begin; tile < end; ++tile)
+      pack(tile, first, k - first < step ? k - first : step);
 }
 
 template <class V, class T>
@@ -241,18 +272,89 @@ const float* dense_columns(const Columns& b, std::int64_t first, std::int64_t ro
   return wide;
 }
 
-template <class V>
-void multiply(const ProductPart& part) {
-  constexpr std::int64_t R = V::tile_rows;
-  for (std::int64_t first = 0; first < part.k; first += k_block) {
-    const std::int64_t k = part.k - first < k_block ? part.k - first : k_block;
-    const float* b = dense_columns<V>(part.b, first, k, part.wide);
-    for (std::int64_t i = 0; i < part.rows; i += R) {
-      const Tile tile{part.a + i * part.k + first * R, R,           b, panel_width,
-                      part.c + i * panel_width,        panel_width, k, first > 0};
-      multiply_rows<V>(part.rows - i, tile);
+inline constexpr std::int64_t cache_line = 64;
+
+/// Fetches rows [first, first + rows) of a right operand into the second-level cache, a share at each turn.
+class Fetching {
+ public:
+  Fetching(const Columns& b, std::int64_t first, std::int64_t rows, std::int64_t turns) {
+    if (b.data == nullptr) return;
+    const std::int64_t size = static_cast<std::int64_t>(dtype_size(b.dtype));
+    const bool dense = b.col == 1 && b.row == panel_width;
+    const bool across = b.row == 1;
+    run_ = static_cast<const std::byte*>(b.data) + first * b.row * size;
+    runs_ = dense ? 1 : across ? b.width : rows;
+    run_bytes_ = (dense ? rows * panel_width : across ? rows : b.width) * size;
+    stride_ = (across ? b.col : b.row) * size;
+    share_ = (runs_ * ((run_bytes_ + cache_line - 1) / cache_line) + turns - 1) / turns;
+  }
+  void turn() {
+    for (std::int64_t i = 0; i < share_ && runs_ > 0; ++i) {
+      __builtin_prefetch(run_ + at_, 0, 2);
+      at_ += cache_line;
+      if (at_ < run_bytes_) continue;
+      at_ = 0;
+      run_ += stride_;
+      --runs_;
     }
   }
+
+ private:
+  const std::byte* run_ = nullptr;
+  std::int64_t stride_ = 0, runs_ = 0, run_bytes_ = 0, share_ = 0;
+  std::int64_t at_ = 0;
+};
+
+inline Finish finish_of(const Finish& whole, std::int64_t row) {
+  if (whole.y == nullptr) return {};
+  const std::int64_t at = row * whole.y_row;
+  return {whole.y + at, whole.y_row, whole.bias, whole.residual == nullptr ? nullptr : whole.residual + at};
+}
+
+/// The rows of a panel that a tile is about to write, and maybe to add to.
+inline void fetch_rows(const Finish& finish, std::int64_t rows) {
+  for (std::int64_t r = 0; r < rows; ++r)
+    for (std::int64_t j = 0; j < panel_width; j += cache_line / static_cast<std::int64_t>(sizeof(float)))
+      __builtin_prefetch(finish.y + r * finish.y_row + j, 1, 3);
+}
+
+/// Tiles of a block of inputs; `b_of(first, count)` gives the block of the right operand, and a step of the
+/// loop over inputs takes `together` of them.
+template <class V, class Step, std::int64_t together, class Block>
+void multiply_blocks(const ProductPart& part, const Block& b_of) {
+  constexpr std::int64_t R = V::tile_rows;
+  const std::int64_t size = block_inputs(part.k);
+  const std::int64_t tiles = (part.rows + R - 1) / R;
+  for (std::int64_t first = 0; first < part.k; first += size) {
+    const std::int64_t left = part.k - first - size;
+    const std::int64_t k = left < 0 ? part.k - first : size;
+    Fetching next = left > 0 ? Fetching(part.b, first + size, left < size ? left : size, tiles)
+                             : Fetching(part.next, 0, part.k < size ? part.k : size, tiles);
+    const float* b = b_of(first, k);
+    for (std::int64_t i = 0; i < part.rows; i += R) {
+      next.turn();
+      Tile tile{part.a + i * part.k + first / together * R,
+                R,
+                b,
+                panel_width,
+                part.c + i * panel_width,
+                panel_width,
+                (k + together - 1) / together,
+                first > 0};
+      if (left <= 0 && part.finish.y != nullptr) {
+        tile.finish = finish_of(part.finish, i);
+        fetch_rows(tile.finish, part.rows - i < R ? part.rows - i : R);
+      }
+      multiply_rows<V, Step>(part.rows - i, tile);
+    }
+  }
+}
+
+template <class V>
+void multiply(const ProductPart& part) {
+  multiply_blocks<V, MultiplyAdd, 1>(part, [&](std::int64_t first, std::int64_t count) {
+    return dense_columns<V>(part.b, first, count, part.wide);
+  });
 }
 
 // -- matrix times few vectors ---------------------------------------------------------------------

@@ -37,6 +37,7 @@ AttentionCall attention_call(const Planner& p, const Node& node) {
       .b = q[0], .h = q[1], .g = k[1], .t = q[2], .s = k[2], .d = q[3], .dv = p.shape(node.inputs[2])[3]};
   const double scale = node.number("scale");
   call.scale = static_cast<float>(scale != 0.0 ? scale : 1.0 / std::sqrt(static_cast<double>(call.d)));
+  call.bf16 = p.format() != MatrixFormat::exact;
   call.causal = node.flag("causal");
   return call;
 }
