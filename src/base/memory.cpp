@@ -26,8 +26,8 @@ std::shared_ptr<std::byte> from_heap(std::size_t bytes) {
           [](std::byte* p) { ::operator delete(p, std::align_val_t(memory_alignment)); }};
 }
 
-// The mapping is longer than asked for, so that what is given out starts at a huge page; pages that nobody touches
-// take no memory.
+// The mapping is longer than asked for, so that what is given out starts at a huge page; pages that nobody
+// touches take no memory.
 std::shared_ptr<std::byte> from_system(std::size_t bytes) {
   const std::size_t mapped = rounded_up(bytes, huge_page) + huge_page;
   void* start = mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANON, -1, 0);

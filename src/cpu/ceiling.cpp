@@ -1,5 +1,6 @@
 #include "cpu/ceiling.h"
 
+#include "base/memory.h"
 #include "base/stopwatch.h"
 #include "base/threads.h"
 #include "cpu/kernel_table.h"
@@ -48,8 +49,8 @@ double multiply_add_rate(ThreadPool& pool, double seconds) {
 double read_rate(ThreadPool& pool, std::int64_t bytes, double seconds) {
   const std::int64_t grains = bytes / static_cast<std::int64_t>(sizeof(float)) / ceiling_grain;
   const std::int64_t count = grains * ceiling_grain;
-  const std::unique_ptr<float[]> stream(new float[static_cast<std::size_t>(count)]);
-  float* const x = stream.get();
+  const auto stream = zeroed_memory(static_cast<std::size_t>(count) * sizeof(float));  // as tensors have it
+  auto* const x = reinterpret_cast<float*>(stream.get());
   pool.split(count, ceiling_grain, [&](std::int64_t begin, std::int64_t end) {
     std::fill(x + begin, x + end, 1.0F);  // by the threads that will read it
   });

@@ -18,9 +18,9 @@ std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
   return (a + b - 1) / b;
 }
 
-/// Calls `body(worker, item, next)` for each item, when a worker is free: a thread that others keep from running
-/// holds none of them up. `next` is the item that this worker goes on with, or `items`. The body may use memory
-/// that belongs to `worker`.
+/// Calls `body(worker, item, next)` for each item, when a worker is free: a thread that others keep from
+/// running holds none of them up. `next` is the item that this worker goes on with, or `items`. The body may
+/// use memory that belongs to `worker`.
 template <class Body>
 void share_items(ThreadPool& pool, std::int64_t workers, std::int64_t items, const Body& body) {
   std::atomic<std::int64_t> taken{0};

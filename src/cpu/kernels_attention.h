@@ -54,13 +54,14 @@ template <class V>
 struct AttentionLayout {
   std::int64_t padded;  // Dv in whole panels
   std::int64_t size = 0;
-  std::int64_t queries;  // panels [query_block / 32][D][32], scaled; or [query_block / 32][D / 2][32] of pairs
-  std::int64_t panel;    // [D][32], a panel of queries before it becomes pairs
-  std::int64_t keys;     // tiles [key_block / tile_rows][D][tile_rows], or D / 2
-  std::int64_t wide;     // (key_block, D), fp16 keys widened
-  std::int64_t values;   // (key_block, padded), or key_block / 2
-  std::int64_t scores;   // (key_block, 32); when they are weights, perhaps key_block / 2
-  std::int64_t sums;     // (query_block, padded)
+  std::int64_t
+      queries;          // panels [query_block / 32][D][32], scaled; or [query_block / 32][D / 2][32] of pairs
+  std::int64_t panel;   // [D][32], a panel of queries before it becomes pairs
+  std::int64_t keys;    // tiles [key_block / tile_rows][D][tile_rows], or D / 2
+  std::int64_t wide;    // (key_block, D), fp16 keys widened
+  std::int64_t values;  // (key_block, padded), or key_block / 2
+  std::int64_t scores;  // (key_block, 32); when they are weights, perhaps key_block / 2
+  std::int64_t sums;    // (query_block, padded)
   std::int64_t largest;  // (query_block,)
   std::int64_t totals;   // (query_block,)
   std::int64_t rescale;  // (32,)
@@ -135,8 +136,8 @@ class ManyQueries {
     float* panel = Pairs ? at(layout_.panel) : queries;
     const std::int64_t size = panel_width * call_.d;
     if (queries_from(q) < panel_width) fill(panel, size, 0.0F);
-    transpose_block<V>(call_.q + query_row(part_, part_.first + q) * call_.d, call_.d, queries_from(q), call_.d,
-                       panel, panel_width);
+    transpose_block<V>(call_.q + query_row(part_, part_.first + q) * call_.d, call_.d, queries_from(q),
+                       call_.d, panel, panel_width);
     map<V>(panel, panel, 0, size, [this](V x) { return x * V(call_.scale); });
     if constexpr (Pairs) pair_rows<V, panel_width>(panel, panel_width, call_.d, panel_width, queries);
   }
@@ -216,8 +217,7 @@ class ManyQueries {
       V weight = weight_of(V::load(scores + j * panel_width) - shift);
       total = total + weight;
       if constexpr (Pairs) {
-        const V other =
-            j + 1 < count ? weight_of(V::load(scores + (j + 1) * panel_width) - shift) : V(0.0F);
+        const V other = j + 1 < count ? weight_of(V::load(scores + (j + 1) * panel_width) - shift) : V(0.0F);
         total = total + other;
         weight = pairs_of(weight, other);
       }

@@ -1,6 +1,7 @@
 // What tests of the kernels share: numbers, and runs on every instruction set and on several threads.
 #pragma once
 
+#include "base/f16.h"
 #include "cpu/kernel_table.h"
 
 #include <algorithm>
@@ -68,6 +69,22 @@ inline void check_close(const Floats& got, const Doubles& want, double tolerance
   }
   CHECK(worst <= tolerance);
 }
+
+/// A matrix in fp32 or fp16 memory, its values representable in either.
+struct Stored {
+  DType dtype;
+  Floats values;
+  std::vector<std::uint16_t> halves;
+
+  Stored(DType type, Floats from) : dtype(type), values(std::move(from)) {
+    for (float& value : values) value = round_to_half(value);
+    for (const float value : values) halves.push_back(float_to_half(value));
+  }
+  const void* data() const {
+    return dtype == DType::fp16 ? static_cast<const void*>(halves.data())
+                                : static_cast<const void*>(values.data());
+  }
+};
 
 inline constexpr std::int64_t odd_sizes[] = {1, 2, 3, 7, 17, 31, 33, 64, 65, 100, 129};
 

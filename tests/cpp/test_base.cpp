@@ -1,5 +1,6 @@
 // Half precision, tensors, shapes, hashes and the thread pool.
 #include "base/f16.h"
+#include "base/memory.h"
 #include "base/narrow.h"
 #include "base/sha256.h"
 #include "base/split_mix.h"
@@ -9,9 +10,14 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <cstdint>
 #include <limits>
+#include <memory>
+#include <new>
+#include <span>
 #include <string>
 #include <thread>
 #include <vector>
@@ -77,6 +83,20 @@ TEST_CASE("a weight is narrowed unless a number would become infinite") {
   values[2] = -65520.0F;
   CHECK_THROWS_WITH_AS(narrowed(weight, DType::fp16, "w", "use fp32"),
                        "weight 'w': element 2 is -65520, beyond fp16's range; use fp32", Error);
+}
+
+TEST_CASE("memory is zeroed, aligned and writable to its last byte, from the heap or the system") {
+  for (const std::size_t bytes : {std::size_t{0}, std::size_t{1}, std::size_t{65}, (std::size_t{4} << 20) - 1,
+                                  std::size_t{4} << 20, (std::size_t{6} << 20) + 1}) {
+    INFO(bytes << " bytes");
+    const std::shared_ptr<std::byte> memory = zeroed_memory(bytes);
+    CHECK(reinterpret_cast<std::uintptr_t>(memory.get()) % memory_alignment == 0);
+    const std::span all(memory.get(), bytes);
+    CHECK(std::ranges::all_of(all, [](std::byte b) { return b == std::byte{0}; }));
+    std::ranges::fill(all, std::byte{1});
+  }
+  CHECK_THROWS_AS(zeroed_memory(SIZE_MAX), std::bad_alloc);
+  CHECK_THROWS_AS(zeroed_memory(SIZE_MAX / 2), std::bad_alloc);
 }
 
 TEST_CASE("a split covers every index once, in whole grains") {
