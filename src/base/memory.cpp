@@ -11,7 +11,7 @@ namespace orion {
 namespace {
 
 constexpr std::size_t huge_page = std::size_t{2} << 20;
-constexpr std::size_t least_mapped = 2 * huge_page;
+constexpr std::size_t least_mapped = huge_page;
 
 std::size_t rounded_up(std::size_t bytes, std::size_t unit) {
   if (bytes > SIZE_MAX - unit) throw std::bad_alloc();

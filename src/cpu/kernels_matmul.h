@@ -182,25 +182,47 @@ struct LoadFloats {
   static V part(const float* p, int lanes) { return V::load(p, lanes); }
 };
 
+/// to (lanes, Height) = the transpose of `from` (Height, lanes), its registers known to the compiler.
+template <class V, int Height, class Load>
+void transpose_square(const float* from, std::int64_t row, float* to, std::int64_t to_row) {
+  V square[V::lanes];
+#pragma GCC unroll 16
+  for (int r = 0; r < V::lanes; ++r) square[r] = r < Height ? Load::whole(from + r * row) : V(0.0F);
+  transpose(square);
+#pragma GCC unroll 16
+  for (int c = 0; c < V::lanes; ++c)
+    Height == V::lanes ? square[c].store(to + c * to_row) : square[c].store(to + c * to_row, Height);
+}
+
+/// The same for any height and width up to the lanes.
+template <class V, class Load>
+void transpose_part(const float* from, std::int64_t row, int height, int width, float* to,
+                    std::int64_t to_row) {
+  V square[V::lanes];
+  for (int r = 0; r < V::lanes; ++r) square[r] = r < height ? Load::part(from + r * row, width) : V(0.0F);
+  transpose(square);
+  for (int c = 0; c < width; ++c) square[c].store(to + c * to_row, height);
+}
+
 /// to[j * to_row + i] = from[i * row + j] for i < rows, j < cols. A lane may hold more than one float; `cols`
 /// counts lanes, and `row` is in floats.
 template <class V, class Load = LoadFloats<V>>
 void transpose_block(const float* from, std::int64_t row, std::int64_t rows, std::int64_t cols, float* to,
                      std::int64_t to_row) {
-  constexpr std::int64_t L = V::lanes;
+  constexpr int L = V::lanes;
+  constexpr int last = V::tile_rows % L == 0 ? L : V::tile_rows % L;  // rows of a tile that fill no square
   for (std::int64_t j = 0; j < cols; j += L) {
     const int width = static_cast<int>(cols - j < L ? cols - j : L);
     for (std::int64_t i = 0; i < rows; i += L) {
       const int height = static_cast<int>(rows - i < L ? rows - i : L);
-      V square[V::lanes];
-      for (int r = 0; r < V::lanes; ++r)
-        square[r] = r >= height  ? V(0.0F)
-                    : width == L ? Load::whole(from + (i + r) * row + j * Load::floats)
-                                 : Load::part(from + (i + r) * row + j * Load::floats, width);
-      transpose(square);
-      for (int c = 0; c < width; ++c)
-        height == L ? square[c].store(to + (j + c) * to_row + i)
-                    : square[c].store(to + (j + c) * to_row + i, height);
+      const float* source = from + i * row + j * Load::floats;
+      float* target = to + j * to_row + i;
+      if (width == L && height == L)
+        transpose_square<V, L, Load>(source, row, target, to_row);
+      else if (width == L && height == last)
+        transpose_square<V, last, Load>(source, row, target, to_row);
+      else
+        transpose_part<V, Load>(source, row, height, width, target, to_row);
     }
   }
 }
