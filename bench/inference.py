@@ -31,7 +31,7 @@ def main() -> None:
             contenders += [c for peer in peers for c in peer.decoders(str(path))]
             logits = inference.reference_logits(path, text)
             chosen = script.chosen(contenders)
-            rows = inference.compete(
+            rows, script.report.ceiling = inference.compete(
                 name, chosen, text, options.rounds, script.report.ceiling, logits
             )
         script.add(rows, REFERENCE)

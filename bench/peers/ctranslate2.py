@@ -66,7 +66,13 @@ class CTranslate2Decoder:
 
 def decoders(path: str) -> list[Contender]:
     return [
-        Contender(f"ctranslate2 {short}", CTranslate2Decoder, (path, compute), weight_bytes=width)
+        Contender(
+            f"ctranslate2 {short}",
+            CTranslate2Decoder,
+            (path, compute),
+            weight_bytes=width,
+            products=short,
+        )
         for short, compute, width in (("fp32", "float32", 4), ("int8", "int8", 1))
     ]
 

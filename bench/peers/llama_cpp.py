@@ -200,7 +200,13 @@ class LlamaCppDecoder:
 
 def decoders(path: str) -> list[Contender]:
     return [
-        Contender(f"llama.cpp {kind}", LlamaCppDecoder, (path, kind), weight_bytes=width)
+        Contender(
+            f"llama.cpp {kind}",
+            LlamaCppDecoder,
+            (path, kind),
+            weight_bytes=width,
+            products="int8" if kind.startswith("q") else "fp32",
+        )
         for kind, width in KINDS.items()
     ]
 

@@ -39,7 +39,7 @@ def make(path: str, precision: str) -> CachedDecoder:
 
 def decoders(path: str) -> list[Contender]:
     return [
-        Contender(f"openvino {short}", make, (path, precision), weight_bytes=width)
+        Contender(f"openvino {short}", make, (path, precision), weight_bytes=width, products=short)
         for short, precision, width in (("fp32", "f32", 4), ("bf16", "bf16", 2))
     ]
 

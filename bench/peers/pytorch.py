@@ -113,6 +113,7 @@ def decoders(path: str) -> list[Contender]:
             TorchDecoder,
             (path, dtype, compiled),
             weight_bytes=width,
+            products=short,
         )
         for compiled in (False, True)
         for short, dtype, width in (("fp32", "float32", 4), ("bf16", "bfloat16", 2))
@@ -124,7 +125,7 @@ def learners(path: str, _: Lesson) -> list[Contender]:
         Contender("pytorch fp32", TorchLearner, (path, False, False)),
         Contender("pytorch mkl-avx512 fp32", TorchLearner, (path, False, False), env=MKL_AVX512),
         Contender("pytorch compile fp32", TorchLearner, (path, False, True)),
-        Contender("pytorch bf16", TorchLearner, (path, True, False)),
+        Contender("pytorch bf16", TorchLearner, (path, True, False), products="bf16"),
     ]
 
 

@@ -863,7 +863,7 @@ def cpu_ceiling(
     seconds: typing.SupportsFloat | typing.SupportsIndex,
 ) -> dict:
     """
-    The most fp32 operations per second, and bytes read per second of a stream so long: best of about `seconds` each.
+    The most operations per second of multiply-adds in fp32, bf16 and int8, and bytes read per second of a stream so long: best of about `seconds` each.
     """
 
 def cpu_kernels() -> str:

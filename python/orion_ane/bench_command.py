@@ -171,7 +171,11 @@ def _inference(settings: Settings, found: Report, rounds: int) -> Iterator[Row]:
             text = inference.text_for(checkpoint.read_config(path), quick=settings.quick)
             contenders = inference.our_contenders(path, device)
             reference = inference.reference_logits(path, text)
-            yield from inference.compete(name, contenders, text, rounds, found.ceiling, reference)
+            rows, ceiling = inference.compete(
+                name, contenders, text, rounds, found.ceiling, reference
+            )
+            found.ceiling = ceiling
+            yield from rows
             yield from inference.cold_starts(name, path, device, rounds)
 
 

@@ -6,7 +6,11 @@
 namespace orion::cpu {
 
 struct Ceiling {
-  double flops = 0.0;       // fp32 multiply-adds out of registers, two operations each, per second
+  // Multiply-adds out of registers, two operations each, per second.
+  double flops = 0.0;  // fp32
+  double bf16_flops =
+      0.0;  // of the instructions that products of bfloat16 use: fp32's where there are no others
+  double int8_flops = 0.0;  // of the dot products of bytes
   double read_bytes = 0.0;  // of a stream from memory, per second
 };
 

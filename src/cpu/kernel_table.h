@@ -126,8 +126,10 @@ struct Kernels {
   void (*binary)(const BinaryCall&, std::int64_t begin, std::int64_t end);  // rows
 
   // What the instruction set can do at most (ceiling.h).
-  std::int64_t ceiling_lanes;                              // numbers that a round of multiply_adds works on
+  std::int64_t ceiling_lanes;                              // sums that a round of multiply_adds works on
   float (*multiply_adds)(std::int64_t rounds);             // gives ceiling_lanes
+  float (*multiply_adds_bf16)(std::int64_t rounds);        // two a lane if `dots_pairs`
+  float (*multiply_adds_int8)(std::int64_t rounds);        // four a lane
   float (*read_stream)(const float*, std::int64_t count);  // count: a multiple of ceiling_grain
 };
 

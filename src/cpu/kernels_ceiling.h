@@ -1,9 +1,11 @@
-// What a processor can do at most, for a vector type V: multiply-adds out of registers, and a stream read.
+// What a processor can do at most, for a vector type V: products added up out of registers, and a stream
+// read.
 #pragma once
 
 #include "cpu/kernel_table.h"
 
 #include <array>
+#include <type_traits>
 
 namespace orion::cpu {
 
@@ -14,18 +16,53 @@ float add_up(const std::array<V, V::vector_accumulators>& sums) {
   return total;
 }
 
-/// `rounds` multiply-adds of every accumulator, which all stay at 1. Their sum, so that none is left out.
-template <class V>
-float multiply_adds(std::int64_t rounds) {
-  volatile float half = 0.5F;  // the compiler must not know what comes out
-  const V factor(half);
-  std::array<V, V::vector_accumulators> sums;
-  for (V& one : sums) one = V(1.0F);
+/// `rounds` of `step` for every accumulator, which all stay at 1. Their sum, so that none is left out.
+template <class V, class Sum, class Step>
+float keep_at_one(std::int64_t rounds, const Step& step) {
+  std::array<Sum, V::vector_accumulators> sums;
+  for (Sum& one : sums) one = Sum(1);
   for (std::int64_t i = 0; i < rounds; ++i) {
 #pragma GCC unroll 16
-    for (V& one : sums) one = fma(one, factor, factor);
+    for (Sum& one : sums) one = step(one);
   }
-  return add_up<V>(sums);
+  if constexpr (std::is_same_v<Sum, V>)
+    return add_up<V>(sums);
+  else {
+    std::array<V, V::vector_accumulators> floats;
+    for (std::size_t i = 0; i < sums.size(); ++i) floats[i] = to_floats(sums[i]);
+    return add_up<V>(floats);
+  }
+}
+
+// The compiler must not know the factors, or what comes out.
+
+template <class V>
+float multiply_adds(std::int64_t rounds) {
+  volatile float half = 0.5F;
+  const V factor(half);
+  return keep_at_one<V, V>(rounds, [&](V one) { return fma(one, factor, factor); });
+}
+
+/// Two products of bfloat16 a lane, where there are such instructions; else the fp32 ones that stand in for
+/// them.
+template <class V>
+float multiply_adds_bf16(std::int64_t rounds) {
+  if constexpr (V::dots_pairs) {
+    volatile float zero = 0.0F;
+    const V pair(zero);
+    return keep_at_one<V, V>(rounds, [&](V one) { return dot_pairs(pair, pair, one); });
+  } else {
+    return multiply_adds<V>(rounds);
+  }
+}
+
+/// Four products of bytes a lane.
+template <class V>
+float multiply_adds_int8(std::int64_t rounds) {
+  using Words = typename V::Integers;
+  volatile std::int32_t zero = 0;
+  const Words word(zero);
+  return keep_at_one<V, Words>(rounds, [&](Words one) { return dot_bytes(one, word, word); });
 }
 
 /// The sum of x, at least `ceiling_grain` numbers in whole grains.

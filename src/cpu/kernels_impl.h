@@ -51,6 +51,8 @@ constexpr Kernels make_kernels(std::string_view name) {
       .binary = binary<V>,
       .ceiling_lanes = V::lanes * V::vector_accumulators,
       .multiply_adds = multiply_adds<V>,
+      .multiply_adds_bf16 = multiply_adds_bf16<V>,
+      .multiply_adds_int8 = multiply_adds_int8<V>,
       .read_stream = read_stream<V>,
   };
 }

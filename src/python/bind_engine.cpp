@@ -75,6 +75,8 @@ py::dict cpu_ceiling(int threads, std::int64_t bytes, double seconds) {
   }
   py::dict result;
   result["flops"] = ceiling.flops;
+  result["bf16_flops"] = ceiling.bf16_flops;
+  result["int8_flops"] = ceiling.int8_flops;
   result["read_bytes"] = ceiling.read_bytes;
   return result;
 }
@@ -101,8 +103,9 @@ void bind_engine(py::module_& m) {
       "Framework, chip, system, the profile programs are made for, and what was found of the classes used.");
   m.def("cpu_kernels", cpu::isa_name, "The instruction set that the CPU's kernels use here.");
   m.def("cpu_ceiling", cpu_ceiling, py::kw_only(), py::arg("threads"), py::arg("bytes"), py::arg("seconds"),
-        "The most fp32 operations per second, and bytes read per second of a stream so long: best of about "
-        "`seconds` each.");
+        "The most operations per second of multiply-adds in fp32, bf16 and int8, and bytes read per second "
+        "of a "
+        "stream so long: best of about `seconds` each.");
   m.def("engine_usage", engine_usage, py::arg("device"), "Compiles, loads and cache hits of this process.");
   m.def("update_verdicts", verdicts, py::arg("device"),
         "Which weight update strategies have an effect here.");

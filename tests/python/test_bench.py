@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ def a_report(*rows: Row) -> Report:
         {"quick": True},
         "orion bench inference",
         "abc",
-        {1: Ceiling(1e9, 1e9), 2: Ceiling(2e9, 1.5e9)},
+        {1: Ceiling(1e9, 2e9, 4e9, 1e9), 2: Ceiling(2e9, 4e9, 8e9, 1.5e9)},
         list(rows),
     )
 
@@ -89,7 +89,7 @@ def test_training_tells_speed_and_memory(tmp_path: Path) -> None:
     rows = rows_of(file)
     step = rows["stories-1m: step of 1 x 1 x 32", "orion fp32", "tokens/s"]
     assert step.gflops is not None
-    assert step.bound == "multiply-adds"
+    assert step.bound == "fp32"
     assert rows["stories-1m: peak memory of training", "orion fp32", "MiB"].median > 20
 
 
@@ -166,8 +166,8 @@ def test_a_foreign_baseline_is_refused(tmp_path: Path, capsys: Capture) -> None:
         ("", "not JSON"),
         ("[]", "expected a JSON object"),
         ("{}", "not a benchmark report (orion bench SUITE --json FILE writes one)"),
-        ('{"format": "orion-bench", "version": 9}', "a report of version 9, and 1 is known"),
-        ('{"format": "orion-bench", "version": 1}', "a damaged benchmark report: no "),
+        ('{"format": "orion-bench", "version": 9}', "a report of version 9, and 2 is known"),
+        ('{"format": "orion-bench", "version": 2}', "a damaged benchmark report: no "),
     ],
 )
 def test_what_is_no_baseline(
@@ -268,7 +268,7 @@ def test_a_report_is_read_as_it_was_written(tmp_path: Path) -> None:
         ({"rows": [{"task": "t", "unit": "s", "values": [float("inf")]}]}, "inf"),
         ({"rows": [3]}, "expected an object, found int"),
         ({"rows": 3}, "not iterable"),
-        ({"ceilings": {"1": {"flops": 1}}}, "no 'read_bytes'"),
+        ({"ceilings": {"1": {"flops": 1}}}, "no 'bf16_flops'"),
         ({"ceilings": {"x": {"flops": 1, "read_bytes": 1}}}, "invalid literal"),
         ({"machine": []}, "expected an object, found list"),
         ({"command": None}, "expected a text, found NoneType"),
@@ -285,13 +285,18 @@ def test_a_damaged_report(tmp_path: Path, damage: dict[str, Any], message: str) 
 
 
 def test_shares_are_of_what_limits() -> None:
-    ceiling = Ceiling(flops=100.0, read_bytes=10.0)
+    ceiling = Ceiling(flops=100.0, bf16_flops=200.0, int8_flops=400.0, read_bytes=10.0)
     names = ("s", "t", "c")
     found = speed_row(names, [2.0], (8.0, "tokens/s"), Work(flops=50.0, read_bytes=16.0), ceiling)
     assert (found.median, found.share, found.bound) == (4.0, 0.8, "reading")
     cached = Work(flops=50.0, read_bytes=16.0, from_memory=False)
     found = speed_row(names, [2.0], (8.0, "tokens/s"), cached, ceiling)
-    assert (found.share, found.bound) == (0.25, "multiply-adds")
+    assert (found.share, found.bound) == (0.25, "fp32")
+    for products, share in (("bf16", 0.125), ("int8", 0.0625)):
+        found = speed_row(
+            names, [2.0], (8.0, "tokens/s"), replace(cached, products=products), ceiling
+        )
+        assert (found.share, found.bound) == (share, products)
     found = speed_row(names, [2.0], (8.0, "tokens/s"), cached, None)
     assert (found.share, found.bound) == (None, None)
 
@@ -347,7 +352,8 @@ def test_costs_of_heads_that_share_keys_and_of_a_head_of_its_own() -> None:
 def test_ceilings_are_measured_and_arguments_checked() -> None:
     found = machine.ceilings(quick=True)
     assert set(found) == {1, orion_ane._core.thread_count()}
-    assert all(c.flops > 1e7 and c.read_bytes > 1e7 for c in found.values())
+    assert all(value > 1e7 for c in found.values() for value in astuple(c))
+    assert machine.reading() > 1e7
     with pytest.raises(Error, match="0 threads, from 1 to 1024"):
         cpu_ceiling(threads=0, bytes=1 << 20, seconds=0.0)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from orion_ane import _core, checkpoint
 from orion_ane._core import Error
+from orion_ane.bench import machine
 from orion_ane.bench.models import WIDTHS, Cost, random_ids
 from orion_ane.bench.remote import Contender, Remote, running
 from orion_ane.bench.report import Ceiling, Row, Work, speed_row
@@ -24,6 +26,9 @@ from orion_ane.placement import DTYPES
 SUITE = "inference"
 REFERENCE = "orion fp32"
 ERROR = "max logit error"
+
+PRODUCTS = {"bf16": "bf16", "int8": "int8", "int4": "int8"}
+"""What is multiplied by weights of that dtype, if not fp32."""
 
 Logits = NDArray[np.float32]
 
@@ -109,6 +114,7 @@ def our_contenders(path: Path, device: str) -> list[Contender]:
             OrionDecoder,
             (str(path), dtype, device),
             weight_bytes=WIDTHS[dtype],
+            products=PRODUCTS.get(dtype, "fp32"),
             on_cpu=device == "cpu",
         )
         for dtype in _dtypes(device)
@@ -130,8 +136,11 @@ def compete(
     rounds: int,
     ceiling: Ceiling,
     reference: Logits,
-) -> list[Row]:
-    """Rows of all contenders, which take turns."""
+) -> tuple[list[Row], Ceiling]:
+    """Rows of all contenders, which take turns, and the ceiling that they are shares of: what
+    memory gives is measured in every round too, as on a shared machine it changes within seconds.
+    """
+    streams = []
     prefill: dict[str, list[float]] = {c.name: [] for c in contenders}
     decode: dict[str, list[float]] = {c.name: [] for c in contenders}
     with running(contenders) as remotes:
@@ -140,6 +149,7 @@ def compete(
             for name, remote in remotes.items()
         }
         for turn in range(rounds + 1):  # the first is to warm up
+            streams.append(machine.reading())
             for name, remote in remotes.items():
                 reading = remote.time("prefill", text.ids)
                 writing = float(remote.call("decode", text.short_ids, text.tokens))
@@ -147,6 +157,7 @@ def compete(
                     prefill[name].append(reading)
                     decode[name].append(writing)
         peaks = {name: remote.peak_memory() / 2**20 for name, remote in remotes.items()}
+    ceiling = replace(ceiling, read_bytes=statistics.median(streams))
     cost = Cost(text.config)
     tasks = (
         (f"prefill {text.prompt}", prefill, text.prompt, _prefill_work),
@@ -165,7 +176,8 @@ def compete(
         for c in contenders
     ]
     memory = f"{model}: peak memory"
-    return rows + [Row(SUITE, memory, name, "MiB", [peak]) for name, peak in peaks.items()]
+    rows += [Row(SUITE, memory, name, "MiB", [peak]) for name, peak in peaks.items()]
+    return rows, ceiling
 
 
 def reference_logits(path: Path, text: Text) -> Logits:
@@ -174,8 +186,8 @@ def reference_logits(path: Path, text: Text) -> Logits:
         return np.asarray(remote.call("logits", text.ids))
 
 
-def _prefill_work(cost: Cost, text: Text, _: Contender) -> Work:
-    return Work(cost.prefill(text.prompt))
+def _prefill_work(cost: Cost, text: Text, contender: Contender) -> Work:
+    return Work(cost.prefill(text.prompt), products=contender.products)
 
 
 def _decode_work(cost: Cost, text: Text, contender: Contender) -> Work:
@@ -183,6 +195,7 @@ def _decode_work(cost: Cost, text: Text, contender: Contender) -> Work:
     return Work(
         cost.decode(text.short_prompt, text.tokens),
         cost.decode_bytes(text.short_prompt, text.tokens, width),
+        products=contender.products,
     )
 
 

@@ -50,6 +50,14 @@ def ceilings(*, quick: bool) -> dict[int, Ceiling]:
     }
 
 
+def reading() -> float:
+    """Bytes per second that all threads read from memory just now."""
+    found = _core.cpu_ceiling(
+        threads=_core.thread_count(), bytes=_STREAM_BYTES, seconds=_QUICK_SECONDS
+    )
+    return float(found["read_bytes"])
+
+
 def _processor() -> str:
     info = Path("/proc/cpuinfo")
     if info.exists():

@@ -28,6 +28,8 @@ class Contender:
     """Environment variables of the contender's process."""
     weight_bytes: float | None = None
     """Bytes of a weight; None where nobody knows."""
+    products: str = "fp32"
+    """What its products of many rows multiply: fp32, bf16 or int8."""
     on_cpu: bool = True
     """Whether the processor does the work, so that its ceiling holds."""
 

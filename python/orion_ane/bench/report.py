@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from orion_ane._core import Error, __version__
 from orion_ane.bench import timing
 
 FORMAT = "orion-bench"
-VERSION = 1
+VERSION = 2
 
 UNITS = {
     "tokens/s": True,
@@ -34,8 +34,16 @@ class Ceiling:
 
     flops: float
     """fp32 multiply-adds, two operations each."""
+    bf16_flops: float
+    """The same of the instructions that products of bfloat16 use."""
+    int8_flops: float
+    """The same of dot products of bytes."""
     read_bytes: float
     """Of a stream from memory."""
+
+    def products(self, of: str) -> float:
+        """Operations of products of that: fp32, bf16 or int8."""
+        return {"fp32": self.flops, "bf16": self.bf16_flops, "int8": self.int8_flops}[of]
 
 
 @dataclass(frozen=True)
@@ -55,7 +63,7 @@ class Row:
     share: float | None = None
     """Of the ceiling: of multiply-adds or of reading, whichever it is nearer to."""
     bound: str | None = None
-    """Which of the two."""
+    """Which of the two: "reading", or what is multiplied ("fp32", "bf16", "int8")."""
     error: float | None = None
     """What the result is off by."""
     error_of: str | None = None
@@ -95,6 +103,10 @@ class Report:
         """That of all threads in use."""
         return self.ceilings[max(self.ceilings)]
 
+    @ceiling.setter
+    def ceiling(self, found: Ceiling) -> None:
+        self.ceilings[max(self.ceilings)] = found
+
 
 @dataclass(frozen=True)
 class Work:
@@ -104,6 +116,8 @@ class Work:
     read_bytes: float = 0.0
     from_memory: bool = True
     """Whether what is read cannot be in a cache: only then is it a share of the ceiling."""
+    products: str = "fp32"
+    """What is multiplied: fp32, bf16 or int8."""
 
 
 def speed_row(
@@ -122,7 +136,7 @@ def speed_row(
     shares = {}
     if ceiling is not None:
         shares = {
-            "multiply-adds": work.flops / median / ceiling.flops,
+            work.products: work.flops / median / ceiling.products(work.products),
             "reading": work.from_memory * work.read_bytes / median / ceiling.read_bytes,
         }
     bound = max(shares, key=lambda name: shares[name]) if any(shares.values()) else None
@@ -160,6 +174,7 @@ def head(report: Report) -> str:
         lines.append(
             f"ceiling of {threads} thread{'s' if threads > 1 else ''}: "
             f"{ceiling.flops / 1e9:.0f} GFLOP/s multiply-adds in fp32, "
+            f"{ceiling.bf16_flops / 1e9:.0f} in bf16, {ceiling.int8_flops / 1e9:.0f} in int8, "
             f"{ceiling.read_bytes / 1e9:.1f} GB/s read"
         )
     return "\n".join(lines)
@@ -250,7 +265,9 @@ def load(path: Path) -> Report:
             command=_text(content["command"]),
             commit=_text_or_none(content["commit"]),
             ceilings={
-                int(threads): Ceiling(_number(c["flops"]), _number(c["read_bytes"]))
+                int(threads): Ceiling(
+                    **{each.name: _number(c[each.name]) for each in fields(Ceiling)}
+                )
                 for threads, c in _mapping(content["ceilings"]).items()
             },
             rows=[_row(row) for row in content["rows"]],

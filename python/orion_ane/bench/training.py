@@ -113,6 +113,7 @@ def our_contenders(path: Path, device: str, lesson: Lesson) -> list[Contender]:
             f"orion {precision}" if on_cpu else f"orion {precision} {device}",
             OrionLearner,
             (str(path), device, precision, lesson),
+            products=precision,
             on_cpu=on_cpu,
         )
         for precision in (PRECISIONS if on_cpu else PRECISIONS[:1])
@@ -137,14 +138,14 @@ def compete(
             for name, remote in remotes.items():
                 steps[name].append(remote.call("step", lesson.batches(turn)))
         peaks = {name: remote.peak_memory() / 2**20 for name, remote in remotes.items()}
-    work = Work(Cost(config).training(lesson.batch, lesson.sequence) * lesson.accumulate)
+    flops = Cost(config).training(lesson.batch, lesson.sequence) * lesson.accumulate
     task = f"{model}: step of {lesson.accumulate} x {lesson.batch} x {lesson.sequence}"
     rows = [
         speed_row(
             (SUITE, task, c.name),
             [step.seconds for step in steps[c.name][1:]],
             (float(lesson.tokens), "tokens/s"),
-            work,
+            Work(flops, products=c.products),
             ceiling if c.on_cpu else None,
             _loss_difference(steps, c.name, reference),
         )
