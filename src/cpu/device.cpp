@@ -22,8 +22,11 @@ class CpuDevice final : public Device {
   std::unique_ptr<Program> compile(const Graph& graph, std::shared_ptr<DeviceWeights> weights) override {
     auto own = std::dynamic_pointer_cast<CpuWeights>(std::move(weights));
     if (own == nullptr) fail("compile: the weights were loaded on another device than cpu");
-    return std::make_unique<CpuProgram>(make_plan(graph, std::move(own)), shared_pool());
+    return std::make_unique<CpuProgram>(make_plan(graph, std::move(own)), shared_pool(), memory_);
   }
+
+ private:
+  std::shared_ptr<WorkMemory> memory_ = std::make_shared<WorkMemory>();
 };
 
 }  // namespace

@@ -12,9 +12,10 @@
 namespace orion::cpu {
 namespace {
 
-Tensor bytes(std::size_t count) {
-  const auto rounded = static_cast<std::int64_t>((count + 63) / 64 * 64);
-  return Tensor(TensorType{DType::boolean, {std::max<std::int64_t>(rounded, 64)}});
+// Scratch comes first: what most steps use stays at the same place, and in the caches.
+std::size_t arena_begin(const Plan& plan) {
+  constexpr std::size_t alignment = 64;
+  return (plan.scratch_bytes + alignment - 1) / alignment * alignment;
 }
 
 // ORION_PROFILE=1: every program says on standard error how long its steps took, when it ends.
@@ -25,11 +26,10 @@ bool is_profiled() {
 
 }  // namespace
 
-CpuProgram::CpuProgram(std::unique_ptr<Plan> plan, ThreadPool& pool)
+CpuProgram::CpuProgram(std::unique_ptr<Plan> plan, ThreadPool& pool, std::shared_ptr<WorkMemory> memory)
     : plan_(std::move(plan)),
       pool_(pool),
-      arena_(bytes(plan_->arena_bytes)),
-      scratch_(bytes(plan_->scratch_bytes)),
+      need_(std::move(memory), arena_begin(*plan_) + plan_->arena_bytes),
       addresses_(plan_->places.size()) {
   for (const Port& port : plan_->inputs) ports_.push_back({port, {}, {}});
   for (const Port& port : plan_->outputs) {
@@ -56,12 +56,13 @@ void CpuProgram::bind(std::string_view port, Tensor memory) {
   if (!memory.empty() && memory.type() != found.port.type)
     fail("'", port, "' is ", found.port.type, ", the memory given is ", memory.type());
   found.memory = std::move(memory);
-  resolved_ = false;
+  resolved_ = nullptr;
 }
 
 void CpuProgram::run() {
-  if (!resolved_) resolve();
-  const Run context{addresses_.data(), pool_, {scratch_.data(), scratch_.bytes()}};
+  const WorkMemory::Loan memory(need_);
+  if (resolved_ != memory.data()) resolve(memory.data());
+  const Run context{addresses_.data(), pool_, {memory.data(), plan_->scratch_bytes}};
   if (!seconds_.empty()) return run_timed(context);
   for (const Step& step : plan_->steps) step.run(context);
 }
@@ -75,13 +76,14 @@ void CpuProgram::run_timed(const Run& context) {
   }
 }
 
-void CpuProgram::resolve() {
+void CpuProgram::resolve(std::byte* memory) {
+  std::byte* arena = memory + arena_begin(*plan_);
   for (std::size_t i = 0; i < addresses_.size(); ++i) {
     const Place& place = plan_->places[i];
     const auto port = static_cast<std::size_t>(place.port);
     switch (place.kind) {
       case Place::Kind::arena:
-        addresses_[i] = arena_.data() + place.offset;
+        addresses_[i] = arena + place.offset;
         break;
       case Place::Kind::fixed:
         addresses_[i] = const_cast<void*>(place.fixed);
@@ -94,7 +96,7 @@ void CpuProgram::resolve() {
         break;
     }
   }
-  resolved_ = true;
+  resolved_ = memory;
 }
 
 std::string CpuProgram::describe() const {

@@ -1,13 +1,14 @@
 #pragma once
 
 #include "cpu/plan.h"
+#include "cpu/work_memory.h"
 
 namespace orion::cpu {
 
 /// A plan with memory.
 class CpuProgram final : public Program {
  public:
-  CpuProgram(std::unique_ptr<Plan> plan, ThreadPool& pool);
+  CpuProgram(std::unique_ptr<Plan> plan, ThreadPool& pool, std::shared_ptr<WorkMemory> memory);
   ~CpuProgram() override;
   CpuProgram(const CpuProgram&) = delete;
   CpuProgram& operator=(const CpuProgram&) = delete;
@@ -30,18 +31,17 @@ class CpuProgram final : public Program {
 
   Bound& bound(std::string_view port);
   const Bound& bound(std::string_view port) const;
-  void resolve();
+  void resolve(std::byte* memory);
   void run_timed(const Run& context);
 
   std::unique_ptr<Plan> plan_;
   ThreadPool& pool_;
   std::vector<Bound> ports_;               // inputs, then outputs that are not states
   std::vector<std::size_t> output_ports_;  // index into ports_ of each output
-  Tensor arena_;
-  Tensor scratch_;
+  WorkMemory::Need need_;                  // scratch, then the arena
   std::vector<void*> addresses_;
-  bool resolved_ = false;
-  std::vector<double> seconds_;  // of each step, all runs together; empty: not measured
+  std::byte* resolved_ = nullptr;  // the memory for which the addresses hold; null: none
+  std::vector<double> seconds_;    // of each step, all runs together; empty: not measured
   std::int64_t runs_ = 0;
 };
 

@@ -1,5 +1,6 @@
 // Programs on the CPU device: fusion, memory, state, weights that change, nothing allocated per run.
 #include "cpu/plan.h"
+#include "cpu/program.h"
 #include "orion/device.h"
 #include "orion/error.h"
 #include "orion/op.h"
@@ -278,6 +279,42 @@ TEST_CASE("runs allocate nothing") {
   const std::int64_t before = allocations;
   for (int i = 0; i < 10; ++i) program->run();
   CHECK(allocations == before);
+}
+
+TEST_CASE("programs that take turns hold the memory of one") {
+  using namespace orion::cpu;
+  const auto memory = std::make_shared<WorkMemory>();
+  const auto program = [&](std::int64_t size) {
+    Graph g;
+    const Value x = g.input("x", {DType::fp32, {size, size}});
+    g.output("y", ops::matmul(ops::matmul(x, x), x));
+    auto plan = make_plan(g, std::make_shared<CpuWeights>(TensorMap{}, MatrixFormat::exact));
+    const std::size_t bytes = plan->arena_bytes + plan->scratch_bytes;
+    return std::pair(std::make_unique<CpuProgram>(std::move(plan), shared_pool(), memory), bytes);
+  };
+  auto [small, small_bytes] = program(8);
+  CHECK(memory->bytes() < small_bytes + 128);
+  {
+    const auto [large, large_bytes] = program(64);
+    const auto [other, other_bytes] = program(63);
+    REQUIRE(other_bytes > small_bytes);
+    const auto holds_one = [&, most = large_bytes] {
+      return memory->bytes() >= most && memory->bytes() < most + 128;
+    };
+    CHECK(holds_one());
+    for (CpuProgram* p : {small.get(), large.get(), other.get(), small.get()}) p->run();
+    CHECK(holds_one());
+    const WorkMemory::Need need(memory, 64);
+    {
+      const WorkMemory::Loan first(need), second(need);  // at once
+      CHECK(first.data() != second.data());
+      CHECK(memory->bytes() >= 2 * large_bytes);
+    }
+  }
+  small->run();
+  CHECK(memory->bytes() < 2 * (small_bytes + 128));
+  small.reset();
+  CHECK(memory->bytes() == 0);
 }
 
 TEST_CASE("weights change without planning, all or nothing") {
