@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from orion_ane import _core, llama2c, storage
 from orion_ane._core import Error
 from orion_ane.families import FAMILIES, Family
+from orion_ane.process_memory import release_pages
 from orion_ane.safetensors_file import Stored, read_safetensors
 from orion_ane.tokenizer import FILES as TOKENIZER_FILES
 from orion_ane.tokenizer import Tokenizer
@@ -37,15 +38,20 @@ _NUMPY_TYPES = {"fp32": np.float32, "fp16": np.float16}
 class Weights(Mapping[str, NDArray[Any]]):
     """Tensors by name, views of the mapped file where NumPy has the type.
 
-    NumPy has no bf16: such a tensor is widened to fp32, which is exact, each time it is asked for,
-    so that going through all of them holds one at a time.
+    NumPy has no bf16: such a tensor is widened to fp32, which is exact, each time it is asked for.
+    The file's pages with the tensor asked for before are given back then, so that going through
+    all of them holds one at a time.
     """
 
     def __init__(self, stored: Mapping[str, Stored]) -> None:
         self._stored = dict(stored)
+        self._read: Stored | None = None
 
     def __getitem__(self, name: str) -> NDArray[Any]:
-        return self._stored[name].array()
+        if self._read is not None:
+            release_pages(self._read.raw)
+        self._read = self._stored[name]
+        return self._read.array()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._stored)
@@ -237,6 +243,7 @@ def _checkpoint(
     stored = _without_computed(stored, config, source)
     for name, tensor in stored.items():
         tensor.require_finite(f"{source}: tensor '{name}'")
+        release_pages(tensor.raw)
     dtypes = {tensor.dtype for tensor in stored.values()}
     dtype = dtypes.pop() if len(dtypes) == 1 else "fp32"
     return Checkpoint(config, Weights(stored), dtype, path, source)

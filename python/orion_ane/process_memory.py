@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import mmap
 import re
 import resource
 import sys
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 _STATUS = Path("/proc/self/status")
 
@@ -20,3 +25,17 @@ def peak_memory() -> int:
     # The kernel counts in KiB, except macOS's, which counts bytes.
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def release_pages(array: NDArray[Any]) -> None:
+    """Gives back the memory of a dense array that lies in a file mapped for reading. What is read
+    again comes from the file again; any other array stays as it is.
+    """
+    mapping: object = array
+    while isinstance(mapping, np.ndarray):
+        mapping = mapping.base
+    if not isinstance(mapping, mmap.mmap) or not memoryview(mapping).readonly:
+        return
+    begin = array.ctypes.data - np.frombuffer(mapping, np.uint8).ctypes.data
+    page = begin // mmap.PAGESIZE * mmap.PAGESIZE
+    mapping.madvise(mmap.MADV_DONTNEED, page, begin + array.nbytes - page)

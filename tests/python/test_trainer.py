@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import warnings
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,8 @@ import numpy as np
 import orion_ane as orion
 import pytest
 from numpy.typing import NDArray
-from orion_ane import _core
+from orion_ane import _core, checkpoint
+from samples import write_model
 
 Array = NDArray[Any]
 
@@ -59,7 +62,7 @@ def batch(seed: int = 0, sequence: int = 16) -> tuple[Array, Array]:
 def trainer(
     device: str = "cpu",
     config: dict[str, Any] = CONFIG,
-    weights: dict[str, Array] | None = None,
+    weights: Mapping[str, Array] | None = None,
     **options: Any,
 ) -> _core.Trainer:
     wanted = _core.TrainOptions(batch=1, sequence=16, **options)
@@ -339,6 +342,46 @@ def test_steps_of_any_size_raise_no_false_alarm(device: str, rate: float) -> Non
 
 
 # -- nothing left behind --------------------------------------------------------------------------
+
+
+def mapped(path: Path) -> int:
+    """Bytes of a file that this process has in memory."""
+    maps = Path("/proc/self/smaps").read_text("utf-8")
+    found = re.findall(rf" {re.escape(str(path))}\n(?:[A-Z]\w+: .*\n)*?Rss: +(\d+) kB", maps)
+    return sum(map(int, found)) * 1024
+
+
+class Watched(Mapping[str, Array]):
+    """Weights, and the most of their file that was in memory when one was asked for."""
+
+    def __init__(self, found: checkpoint.Checkpoint) -> None:
+        self.found, self.most = found, 0
+
+    def __getitem__(self, name: str) -> Array:
+        self.most = max(self.most, mapped(self.found.source))
+        return self.found.weights[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.found.weights)
+
+    def __len__(self) -> int:
+        return len(self.found.weights)
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="needs /proc/self/smaps")
+def test_a_checkpoint_is_not_held_beside_its_copy(tmp_path: Path) -> None:
+    config = {**CONFIG, "hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 16}
+    weights = weights_of(config)
+    found = checkpoint.read(write_model(tmp_path, config, weights))
+    # The system brings more than was asked for, here up to 5 MiB of 63 around a page.
+    little = found.source.stat().st_size // 4
+    assert np.array_equal(found.weights["model.norm.weight"], weights["model.norm.weight"])
+    assert 0 < mapped(found.source) < little
+    watched = Watched(found)
+    t = trainer("cpu", config, watched)
+    assert 0 < watched.most < little
+    assert mapped(found.source) < little
+    assert all(np.array_equal(t.weights[name], array) for name, array in weights.items())
 
 
 def resources(profile: str | None) -> dict[str, Any]:
