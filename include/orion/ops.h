@@ -314,6 +314,14 @@ inline Value scaled_dot_product_attention(Value query, Value key, Value value, V
                            {{"causal", causal}, {"scale", scale}});
 }
 
+/// What comes back through scaled_dot_product_attention to its query, key or value.
+inline Value scaled_dot_product_attention_gradient(Value query, Value key, Value value, Value dy,
+                                                   const std::string& of, bool causal = false,
+                                                   double scale = 0.0) {
+  return query.owner().add("scaled_dot_product_attention_gradient", {query, key, value, dy},
+                           {{"of", of}, {"causal", causal}, {"scale", scale}});
+}
+
 /// A key/value cache with new rows written into it.
 inline Value cache_update(Value cache, Value update, Value position) {
   return cache.owner().add("cache_update", {cache, update, position});

@@ -52,6 +52,7 @@ __all__ = [
     "rope",
     "rsqrt",
     "scaled_dot_product_attention",
+    "scaled_dot_product_attention_gradient",
     "scatter",
     "select",
     "sigmoid",
@@ -544,6 +545,19 @@ def scaled_dot_product_attention(
     name: str = "",
 ) -> Value:
     """softmax(query key^T * scale + mask) value for each head."""
+
+def scaled_dot_product_attention_gradient(
+    query: Operand,
+    key: Operand,
+    value: Operand,
+    dy: Operand,
+    of: str,
+    causal: bool = False,
+    scale: float = 0.0,
+    *,
+    name: str = "",
+) -> Value:
+    """What comes back through scaled_dot_product_attention to its query, key or value."""
 
 def cache_update(
     cache: Operand,

@@ -24,6 +24,7 @@ std::vector<Life> lives(const std::vector<Step>& steps, std::size_t places) {
       life.last = i;
     };
     for (const Slot slot : step.reads) touch(slot);
+    for (const Slot slot : step.also_writes) touch(slot);
     touch(step.writes);
   }
   return result;
@@ -111,7 +112,14 @@ std::size_t lay_out_arena(const std::vector<Step>& steps, std::vector<Place>& pl
           inherits ? places[static_cast<std::size_t>(first)].offset : free.take(rounded(result.bytes));
       placed[static_cast<std::size_t>(step.writes)] = true;
     }
+    for (const Slot slot : step.also_writes) {
+      if (!in_arena(slot)) continue;
+      Place& result = places[static_cast<std::size_t>(slot)];
+      result.offset = free.take(rounded(result.bytes));
+      placed[static_cast<std::size_t>(slot)] = true;
+    }
     std::vector<Slot> touched = step.reads;
+    touched.insert(touched.end(), step.also_writes.begin(), step.also_writes.end());
     touched.push_back(step.writes);
     std::ranges::sort(touched);
     touched.erase(std::unique(touched.begin(), touched.end()), touched.end());

@@ -418,6 +418,7 @@ constexpr Lowering lowerings[] = {
     {"layer_norm", lower_layer_norm},
     {"rms_norm", lower_rms_norm},
     {"scaled_dot_product_attention", lower_attention},
+    {"scaled_dot_product_attention_gradient", lower_attention_gradient},
     {"cache_update", lower_cache_update},
     {"rope", lower_rope},
     {"gather", lower_gather},

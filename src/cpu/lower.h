@@ -27,6 +27,7 @@ void lower_concat(Planner& planner, NodeId id);
 void lower_pad(Planner& planner, NodeId id);
 void lower_scatter(Planner& planner, NodeId id);
 void lower_attention(Planner& planner, NodeId id);
+void lower_attention_gradient(Planner& planner, NodeId id);
 void lower_cache_update(Planner& planner, NodeId id);
 void lower_rope(Planner& planner, NodeId id);
 

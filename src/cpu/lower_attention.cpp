@@ -1,7 +1,10 @@
 // Attention and what surrounds it: masks, rotary positions, key/value caches.
+#include "cpu/attention_gradient.h"
 #include "cpu/lower.h"
 #include "orion/error.h"
 
+#include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 
@@ -82,6 +85,68 @@ void lower_attention(Planner& p, NodeId id) {
              attention(run.pool, now, run.scratch);
            },
        .scratch = attention_scratch(call, shared_pool().size())});
+}
+
+namespace {
+
+AttentionGradientCall attention_gradient_call(const Planner& p, const Node& node) {
+  const AttentionCall call = attention_call(p, node);
+  return {.b = call.b,
+          .h = call.h,
+          .g = call.g,
+          .t = call.t,
+          .s = call.s,
+          .d = call.d,
+          .e = call.dv,
+          .scale = call.scale,
+          .causal = call.causal};
+}
+
+// The nodes that ask for the gradients of the same attention, one for each operand; `absent`: nobody asks.
+std::array<NodeId, 3> same_attention(const Planner& p, NodeId id) {
+  constexpr std::string_view operands[] = {"query", "key", "value"};
+  std::array<NodeId, 3> result = {absent, absent, absent};
+  const Node& node = p.node(id);
+  for (NodeId other = id; other < p.graph().size(); ++other) {
+    const Node& n = p.node(other);
+    const bool same = n.op == node.op && n.inputs == node.inputs && n.flag("causal") == node.flag("causal") &&
+                      n.number("scale") == node.number("scale");
+    if (same) result[static_cast<std::size_t>(std::ranges::find(operands, n.text("of")) - operands)] = other;
+  }
+  return result;
+}
+
+}  // namespace
+
+// All gradients of an attention in one step.
+void lower_attention_gradient(Planner& p, NodeId id) {
+  const Node& node = p.node(id);
+  if (node.type.shape.rank() != 4) return lower_reference(p, id);
+  const AttentionGradientCall call = attention_gradient_call(p, node);
+  std::vector<Slot> in, out;
+  for (const NodeId input : node.inputs) in.push_back(p.wide(input));
+  Step step{.label = label(node), .reads = in};
+  for (const NodeId wanted : same_attention(p, id)) {
+    out.push_back(wanted == absent ? no_slot : p.result(wanted));
+    if (wanted == id) step.writes = out.back();
+    if (wanted == absent || wanted == id) continue;
+    p.fuse(wanted, id);
+    step.also_writes.push_back(out.back());
+    step.label += str(' ', p.node(wanted).name);
+  }
+  step.scratch = attention_gradient_scratch(call, shared_pool().size());
+  step.run = [=](const Run& run) {
+    AttentionGradientCall now = call;
+    now.q = run.at<float>(in[0]);
+    now.k = run.at<float>(in[1]);
+    now.v = run.at<float>(in[2]);
+    now.dy = run.at<float>(in[3]);
+    now.dq = run.at<float>(out[0]);
+    now.dk = run.at<float>(out[1]);
+    now.dv = run.at<float>(out[2]);
+    attention_gradient(run.pool, now, run.scratch);
+  };
+  p.add_step(std::move(step));
 }
 
 // New rows of a key/value cache, written in place where the cache is a state of the program.

@@ -30,6 +30,7 @@ struct Step {
   std::string label = {};
   std::vector<Slot> reads = {};
   Slot writes = no_slot;
+  std::vector<Slot> also_writes = {};
   std::function<void(const Run&)> run = {};
   std::size_t scratch = 0;
   bool in_place = false;  // may write over its first operand if nothing reads that later

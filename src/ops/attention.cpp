@@ -2,6 +2,8 @@
 //
 // Shapes: query (B, H, T, D), key (B, G, S, D), value (B, G, S, E) -> (B, H, T, E). Query head h reads
 // key/value head h / (H / G). Tensors of rank 3 (B, T, D) have one head.
+#include "ops/attention.h"
+
 #include "ops/composite.h"
 #include "ops/rules.h"
 #include "orion/ops.h"
@@ -16,42 +18,7 @@ namespace {
 constexpr std::size_t mask_arg = 3;
 constexpr std::size_t position_arg = 4;
 
-struct Sizes {
-  std::int64_t b, h, g, t, s, d, e;
-};
-
-Sizes sizes_of(const Shape& query, const Shape& key, const Shape& value) {
-  const int rank = query.rank();
-  const bool heads = rank == 4;
-  return {query[0],      heads ? query[1] : 1, heads ? key[1] : 1, query[rank - 2],
-          key[rank - 2], query.back(),         value.back()};
-}
-
-double score_scale(const Node& node, std::int64_t d) {
-  const double scale = node.number("scale");
-  return scale == 0.0 ? 1.0 / std::sqrt(static_cast<double>(d)) : scale;
-}
-
 // -- type rule ------------------------------------------------------------------------------------
-
-void check_qkv(const Shape& query, const Shape& key, const Shape& value) {
-  const int rank = query.rank();
-  if (rank < 3 || rank > 4 || key.rank() != rank || value.rank() != rank)
-    fail("scaled_dot_product_attention: query ", query, ", key ", key, " and value ", value,
-         " need equal ranks, 3 or 4");
-  const Sizes z = sizes_of(query, key, value);
-  if (key[0] != z.b || value[0] != z.b)
-    fail("scaled_dot_product_attention: query ", query, ", key ", key, " and value ", value,
-         " differ in their first axis");
-  if (key.back() != z.d)
-    fail("scaled_dot_product_attention: query has ", z.d, " features, key has ", key.back());
-  if (value[rank - 2] != z.s)
-    fail("scaled_dot_product_attention: there are ", z.s, " keys and ", value[rank - 2], " values");
-  if (rank == 4 && value[1] != z.g)
-    fail("scaled_dot_product_attention: key has ", z.g, " heads, value has ", value[1]);
-  if (z.h % z.g != 0)
-    fail("scaled_dot_product_attention: ", z.h, " query heads do not divide among ", z.g, " key heads");
-}
 
 Shape score_shape(const Shape& query, const Shape& key) {
   Shape shape = query;
@@ -75,14 +42,6 @@ void check_position(const Graph& graph, const Node& node, std::int64_t batch) {
          Shape{batch}, " is needed, one number for each sequence");
 }
 
-// The default scale is written 0, also where it was given as a number; position makes causal say nothing.
-void canonical_attrs(Node& node, std::int64_t d) {
-  canonical_number(node, "scale", DType::fp32);
-  const auto usual = static_cast<float>(1.0 / std::sqrt(static_cast<double>(d)));
-  if (static_cast<float>(node.number("scale")) == usual) set_attr(node, "scale", 0.0);
-  if (given(node, position_arg)) set_attr(node, "causal", false);
-}
-
 TensorType attention_type(const Graph& graph, Node& node) {
   require_float(graph, node, 0);
   require_same_dtype(graph, node, 0, 1);
@@ -90,10 +49,11 @@ TensorType attention_type(const Graph& graph, Node& node) {
   const TensorType& query = operand(graph, node, 0);
   const Shape& key = operand(graph, node, 1).shape;
   const Shape& value = operand(graph, node, 2).shape;
-  check_qkv(query.shape, key, value);
+  check_attention("scaled_dot_product_attention", query.shape, key, value);
   check_mask(graph, node, score_shape(query.shape, key));
   check_position(graph, node, query.shape[0]);
-  canonical_attrs(node, query.shape.back());
+  canonical_attention_scale(node, query.shape.back());
+  if (given(node, position_arg)) set_attr(node, "causal", false);  // which says nothing then
   Shape shape = query.shape;
   shape.set(shape.rank() - 1, value.back());
   return {query.dtype, shape};
@@ -110,23 +70,6 @@ double mask_term(const View& mask, std::int64_t at) {
   return static_cast<double>(mask.as<float>()[at]);
 }
 
-double dot(const float* x, const float* y, std::int64_t count) {
-  double sum = 0.0;
-  for (std::int64_t i = 0; i < count; ++i) sum += static_cast<double>(x[i]) * static_cast<double>(y[i]);
-  return sum;
-}
-
-// exp(scores) / sum(exp(scores)), in place.
-void softmax(std::vector<double>& scores) {
-  const double max = *std::ranges::max_element(scores);
-  double sum = 0.0;
-  for (double& score : scores) {
-    score = std::exp(score - max);
-    sum += score;
-  }
-  for (double& score : scores) score /= sum;
-}
-
 // The last key that each query of sequence b sees is last_key + the query's number.
 std::int64_t last_key(const KernelCall& call, std::int64_t b, std::int64_t keys) {
   const View& position = call.in[position_arg];
@@ -135,9 +78,9 @@ std::int64_t last_key(const KernelCall& call, std::int64_t b, std::int64_t keys)
 }
 
 void attention_kernel(const KernelCall& call) {
-  const Sizes z = sizes_of(call.in[0].shape, call.in[1].shape, call.in[2].shape);
+  const AttentionSizes z = attention_sizes(call.in[0].shape, call.in[1].shape, call.in[2].shape);
   const View& mask = call.in[mask_arg];
-  const double scale = score_scale(call.node, z.d);
+  const double scale = attention_scale(call.node, z.d);
   const Shape scores = score_shape(call.in[0].shape, call.in[1].shape);
   const Shape rows(std::span(scores.begin(), scores.end() - 1));
   const Strides mask_strides = mask.data == nullptr ? Strides{} : broadcast_strides(mask.shape, scores);
@@ -145,16 +88,16 @@ void attention_kernel(const KernelCall& call) {
   std::vector<double> weights(static_cast<std::size_t>(z.s));
   for_each<1>(rows, {mask_strides}, [&](std::int64_t row, const auto& mask_at) {
     const std::int64_t head = row / z.t;  // of all B * H
-    const std::int64_t shared = head / z.h * z.g + head % z.h / (z.h / z.g);
+    const std::int64_t shared = z.key_head(head);
     const std::int64_t last = last_key(call, head / z.h, z.s) + row % z.t;
     const float* query = call.in[0].as<float>() + row * z.d;
     const float* keys = call.in[1].as<float>() + shared * z.s * z.d;
     const float* values = call.in[2].as<float>() + shared * z.s * z.e;
     for (std::int64_t s = 0; s < z.s; ++s)
-      weights[static_cast<std::size_t>(s)] =
-          s > last ? hidden
-                   : dot(query, keys + s * z.d, z.d) * scale + mask_term(mask, mask_at[0] + s * mask_step);
-    softmax(weights);
+      weights[static_cast<std::size_t>(s)] = s > last ? hidden
+                                                      : exact_dot(query, keys + s * z.d, z.d) * scale +
+                                                            mask_term(mask, mask_at[0] + s * mask_step);
+    exact_softmax(weights);
     for (std::int64_t e = 0; e < z.e; ++e) {
       double sum = 0.0;
       for (std::int64_t s = 0; s < z.s; ++s)
@@ -167,12 +110,12 @@ void attention_kernel(const KernelCall& call) {
 // -- expansion ------------------------------------------------------------------------------------
 
 // bool (T, S) or (B, 1, T, S): whether query i may see key j. Empty if it may see all.
-Value visible_keys(const ExpandCall& c, const Sizes& z) {
-  const Value position = c.in[position_arg];
-  if (!position && !c.node.flag("causal")) return {};
-  Value queries = reshaped(counting(c.graph, z.t), {z.t, 1});
-  if (position) queries = ops::add(queries, reshaped(position, {z.b, 1, 1, 1}));
-  return ops::less_equal(counting(c.graph, z.s), queries);
+Value visible_keys(const Node& node, const AttentionOperands& in, const AttentionSizes& z) {
+  if (!in.position && !node.flag("causal")) return {};
+  Graph& graph = *in.query.graph;
+  Value queries = reshaped(counting(graph, z.t), {z.t, 1});
+  if (in.position) queries = ops::add(queries, reshaped(in.position, {z.b, 1, 1, 1}));
+  return ops::less_equal(counting(graph, z.s), queries);
 }
 
 // Hidden keys get -inf: a weight of exactly 0, and NaN in a row that sees no key, as in the kernel.
@@ -181,31 +124,23 @@ Value hide(Value scores, Value visible) {
 }
 
 // The mask beside scores (B, H, T, S): a rank-3 mask of rank-3 operands gets the axis of heads.
-Value with_heads(const ExpandCall& c, Value mask) {
-  const Shape& shape = mask.shape();
-  if (c.in[0].shape().rank() == 4 || shape.rank() < 3) return mask;
-  return reshaped(mask, {shape[0], 1, shape[1], shape[2]});
+Value with_heads(const AttentionOperands& in) {
+  const Shape& shape = in.mask.shape();
+  if (in.query.shape().rank() == 4 || shape.rank() < 3) return in.mask;
+  return reshaped(in.mask, {shape[0], 1, shape[1], shape[2]});
 }
 
-Value masked(const ExpandCall& c, const Sizes& z, Value scores) {
-  if (const Value visible = visible_keys(c, z)) scores = hide(scores, visible);
-  if (!c.in[mask_arg]) return scores;
-  const Value mask = with_heads(c, c.in[mask_arg]);
+Value masked(const Node& node, const AttentionOperands& in, const AttentionSizes& z, Value scores) {
+  if (const Value visible = visible_keys(node, in, z)) scores = hide(scores, visible);
+  if (!in.mask) return scores;
+  const Value mask = with_heads(in);
   return mask.dtype() == DType::boolean ? hide(scores, mask) : ops::add(scores, mask);
 }
 
-// The query heads that share a key head are stacked along T, so no key or value is repeated; the query
-// is scaled before the product, which keeps fp16 scores in range.
 Value expand_attention(const ExpandCall& c) {
-  const Sizes z = sizes_of(c.in[0].shape(), c.in[1].shape(), c.in[2].shape());
-  const std::int64_t stacked = z.h / z.g * z.t;
-  const Value scaled = ops::mul(c.in[0], scalar_like(c.in[0], score_scale(c.node, z.d)));
-  const Value query = reshaped(scaled, {z.b, z.g, stacked, z.d});
-  const Value key = reshaped(c.in[1], {z.b, z.g, z.s, z.d});
-  const Value value = reshaped(c.in[2], {z.b, z.g, z.s, z.e});
-  const Value scores = reshaped(ops::matmul(query, key, false, true), {z.b, z.h, z.t, z.s});
-  const Value weights = reshaped(ops::softmax(masked(c, z, scores)), {z.b, z.g, stacked, z.s});
-  return reshaped(ops::matmul(weights, value), c.node.type.shape);
+  const AttentionSizes z = attention_sizes(c.in[0].shape(), c.in[1].shape(), c.in[2].shape());
+  const Value weights = attention_weights(c.node, {c.in[0], c.in[1], c.in[2], c.in[3], c.in[4]}).weights;
+  return reshaped(ops::matmul(weights, reshaped(c.in[2], {z.b, z.g, z.s, z.e})), c.node.type.shape);
 }
 
 // MIL knows no causal, position, scale or shared heads, and wants the mask's last axis in full.
@@ -220,6 +155,64 @@ bool attention_in_mil(const Graph& graph, const Node& node) {
 }
 
 }  // namespace
+
+AttentionSizes attention_sizes(const Shape& query, const Shape& key, const Shape& value) {
+  const int rank = query.rank();
+  const bool heads = rank == 4;
+  return {query[0],      heads ? query[1] : 1, heads ? key[1] : 1, query[rank - 2],
+          key[rank - 2], query.back(),         value.back()};
+}
+
+void check_attention(std::string_view op, const Shape& query, const Shape& key, const Shape& value) {
+  const int rank = query.rank();
+  if (rank < 3 || rank > 4 || key.rank() != rank || value.rank() != rank)
+    fail(op, ": query ", query, ", key ", key, " and value ", value, " need equal ranks, 3 or 4");
+  const AttentionSizes z = attention_sizes(query, key, value);
+  if (key[0] != z.b || value[0] != z.b)
+    fail(op, ": query ", query, ", key ", key, " and value ", value, " differ in their first axis");
+  if (key.back() != z.d) fail(op, ": query has ", z.d, " features, key has ", key.back());
+  if (value[rank - 2] != z.s) fail(op, ": there are ", z.s, " keys and ", value[rank - 2], " values");
+  if (rank == 4 && value[1] != z.g) fail(op, ": key has ", z.g, " heads, value has ", value[1]);
+  if (z.h % z.g != 0) fail(op, ": ", z.h, " query heads do not divide among ", z.g, " key heads");
+}
+
+void canonical_attention_scale(Node& node, std::int64_t d) {
+  canonical_number(node, "scale", DType::fp32);
+  const auto usual = static_cast<float>(1.0 / std::sqrt(static_cast<double>(d)));
+  if (static_cast<float>(node.number("scale")) == usual) set_attr(node, "scale", 0.0);
+}
+
+double attention_scale(const Node& node, std::int64_t d) {
+  const double scale = node.number("scale");
+  return scale == 0.0 ? 1.0 / std::sqrt(static_cast<double>(d)) : scale;
+}
+
+void exact_softmax(std::span<double> x) {
+  const double max = *std::ranges::max_element(x);
+  double sum = 0.0;
+  for (double& value : x) {
+    value = std::exp(value - max);
+    sum += value;
+  }
+  for (double& value : x) value /= sum;
+}
+
+double exact_dot(const float* x, const float* y, std::int64_t count) {
+  double sum = 0.0;
+  for (std::int64_t i = 0; i < count; ++i) sum += static_cast<double>(x[i]) * static_cast<double>(y[i]);
+  return sum;
+}
+
+// The query heads that share a key head are stacked along T, so no key or value is repeated; the query
+// is scaled before the product, which keeps fp16 scores in range.
+AttentionWeights attention_weights(const Node& node, const AttentionOperands& in) {
+  const AttentionSizes z = attention_sizes(in.query.shape(), in.key.shape(), in.value.shape());
+  const Value scaled = ops::mul(in.query, scalar_like(in.query, attention_scale(node, z.d)));
+  const Value query = reshaped(scaled, {z.b, z.g, z.stacked(), z.d});
+  const Value key = reshaped(in.key, {z.b, z.g, z.s, z.d});
+  const Value scores = reshaped(ops::matmul(query, key, false, true), {z.b, z.h, z.t, z.s});
+  return {query, reshaped(ops::softmax(masked(node, in, z, scores)), {z.b, z.g, z.stacked(), z.s})};
+}
 
 OpDef attention_op() {
   return {.name = "scaled_dot_product_attention",
@@ -238,6 +231,7 @@ OpDef attention_op() {
           .attrs = {{"causal", AttrKind::boolean, false, false}, {"scale", AttrKind::number, 0.0, false}},
           .infer = attention_type,
           .kernel = attention_kernel,
+          .gradient = attention_gradients,
           .expand = expand_attention,
           .in_mil = attention_in_mil};
 }

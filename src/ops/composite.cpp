@@ -1,5 +1,5 @@
 // Ops that could be written in simpler ones (`expand` does) but have faster fused forms. Activations are
-// here, the others in normalization.cpp, rope.cpp, attention.cpp, cache_update.cpp and cross_entropy.cpp.
+// here, the others in normalization.cpp, rope.cpp, attention*.cpp, cache_update.cpp and cross_entropy.cpp.
 #include "ops/composite.h"
 
 #include "ops/families.h"
@@ -253,6 +253,7 @@ std::span<const OpDef> composite_ops() {
       rms_norm_gradient_op(),
       rope_op(),
       attention_op(),
+      attention_gradient_op(),
       cache_update_op(),
       cross_entropy_op(),
       cross_entropy_gradient_op(),

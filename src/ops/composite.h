@@ -11,6 +11,7 @@ OpDef layer_norm_gradient_op();
 OpDef rms_norm_gradient_op();
 OpDef rope_op();
 OpDef attention_op();
+OpDef attention_gradient_op();
 OpDef cache_update_op();
 OpDef cross_entropy_op();
 OpDef cross_entropy_gradient_op();

@@ -50,8 +50,11 @@ bool shared_parts(const Graph&, const Node& node) {
 
 Stages layer_stages(const Graph& layer, bool in_place, const WeightTest& trained) {
   const std::string x_name = "x";
-  const Differentiated whole =
-      differentiate(layer, std::span(&x_name, 1), in_place ? NodeTest() : shared_parts, trained);
+  const auto is_attention = [&](const Graph&, const Node& node) {
+    return !in_place && node.is("scaled_dot_product_attention");
+  };
+  const Differentiated whole = differentiate(expand_composites(layer, is_attention), std::span(&x_name, 1),
+                                             in_place ? NodeTest() : shared_parts, trained);
   return in_stages(whole, in_place ? cheap : std::function<bool(const Node&)>());
 }
 

@@ -49,11 +49,11 @@ void run_stage(const StageProgram& stage, const Memory& memory,
                const std::function<Tensor(const std::string&)>& weight_of);
 
 /// For `differentiate` where an engine runs the layers: norms in parts, so that what forward and backward
-/// have in common is a tap. Attention has no gradient of its own and is always expanded.
+/// have in common is a tap.
 bool shared_parts(const Graph& graph, const Node& node);
 
-/// Half a layer with its derivative, cut for an engine, or for a device that works on the host's memory,
-/// where what is cheap is computed again.
+/// Half a layer with its derivative, cut for an engine, where attention is differentiated in parts and its
+/// weights are a tap; or for a device that works on the host's memory, where what is cheap is computed again.
 Stages layer_stages(const Graph& layer, bool in_place, const WeightTest& trained = {});
 
 /// Bytes of distinct memory in a map.

@@ -368,11 +368,12 @@ TEST_CASE("places alive at the same time do not overlap, and memory is reused") 
   for (int round = 0; round < 50; ++round) {
     std::vector<Place> places(30);
     std::vector<Step> steps;
-    for (int i = 0; i < 30; ++i) {
-      places[static_cast<std::size_t>(i)].bytes = 64 * (1 + random_steps() % 9);
+    for (Place& place : places) place.bytes = 64 * (1 + random_steps() % 9);
+    for (int i = 0; i < 30;) {
       Step step{.writes = i, .in_place = random_steps() % 2 == 0};
       for (int k = 0; k < 2 && i > 0; ++k)
         step.reads.push_back(static_cast<Slot>(random_steps() % static_cast<unsigned>(i)));
+      for (++i; i < 30 && random_steps() % 4 == 0; ++i) step.also_writes.push_back(i);
       steps.push_back(step);
     }
     const std::size_t size = lay_out_arena(steps, places);
@@ -381,16 +382,19 @@ TEST_CASE("places alive at the same time do not overlap, and memory is reused") 
     CHECK(size < total);
     // Replay: each place holds its number until its last reader has seen it.
     std::vector<int> memory(size / 64, -1);
-    for (int i = 0; i < 30; ++i) {
-      const Step& step = steps[static_cast<std::size_t>(i)];
+    for (const Step& step : steps) {
       for (const Slot slot : step.reads) {
         const Place& place = places[static_cast<std::size_t>(slot)];
         for (std::size_t byte = place.offset; byte < place.offset + place.bytes; byte += 64)
           REQUIRE(memory[byte / 64] == slot);
       }
-      const Place& place = places[static_cast<std::size_t>(i)];
-      for (std::size_t byte = place.offset; byte < place.offset + place.bytes; byte += 64)
-        memory[byte / 64] = i;
+      std::vector<Slot> written = step.also_writes;
+      written.push_back(step.writes);
+      for (const Slot slot : written) {
+        const Place& place = places[static_cast<std::size_t>(slot)];
+        for (std::size_t byte = place.offset; byte < place.offset + place.bytes; byte += 64)
+          memory[byte / 64] = slot;
+      }
     }
   }
 }

@@ -537,7 +537,27 @@ CROSS_ENTROPY = [
     Case("cross_entropy", [f16(3, 9), indices([8, 0, 1])]),
 ]
 
+
+def attention_gradients(
+    query: Operand, key: Operand, value: Operand, dy: Operand, **attrs: Any
+) -> list[Case]:
+    """To each operand."""
+    op, operands = "scaled_dot_product_attention_gradient", [query, key, value, dy]
+    return [Case(op, operands, {"of": of, **attrs}) for of in ("query", "key", "value")]
+
+
 GRADIENTS = [
+    *attention_gradients(f32(2, 3, 4, 5), f32(2, 3, 6, 5), f32(2, 3, 6, 2), f32(2, 3, 4, 2)),
+    *attention_gradients(
+        f32(2, 4, 3, 2), f32(2, 2, 5, 2), f32(2, 2, 5, 3), f32(2, 4, 3, 3), scale=0.75
+    ),
+    *attention_gradients(
+        f32(1, 4, 4, 3), f32(1, 2, 4, 3), f32(1, 2, 4, 3), f32(1, 4, 4, 3), causal=True
+    ),
+    *attention_gradients(f32(2, 5, 3), f32(2, 3, 3), f32(2, 3, 4), f32(2, 5, 4), causal=True),
+    *attention_gradients(
+        f16(1, 2, 4, 8), f16(1, 2, 4, 8), f16(1, 2, 4, 8), f16(1, 2, 4, 8), causal=True
+    ),
     *binary_like("silu_gradient", 6),
     Case("silu_gradient", [FAR, f32(6)], kink="next to nothing"),
     *binary_like("gelu_gradient", 4),
@@ -824,6 +844,18 @@ BAD_CASES: list[BadCase] = [
         SDPA, [*QKV, f32(4, 5)], {}, f"{SDPA}: shapes (4, 5) and (2, 4, 3, 5) do not broadcast"
     ),
     BadCase(SDPA, [*QKV, None, i32(3)], {}, f"{SDPA}: position is (3,), (2,) is needed"),
+    BadCase(
+        f"{SDPA}_gradient",
+        [*QKV, f32(2, 4, 3, 8)],
+        {"of": "key"},
+        f"{SDPA}_gradient: dy is (2, 4, 3, 8), attention gives (2, 4, 3, 6)",
+    ),
+    BadCase(
+        f"{SDPA}_gradient",
+        [*QKV, f32(2, 4, 3, 6)],
+        {"of": "mask"},
+        f"{SDPA}_gradient: of 'mask', one of query, key, value is needed",
+    ),
     BadCase(
         "cross_entropy",
         [f32(2, 3), i32(3)],

@@ -219,6 +219,10 @@ def _rope(x: Array, cos: Array, sin: Array, interleaved: bool = False) -> Array:
     return np.stack(turned, -1).reshape(x.shape) if interleaved else np.concatenate(turned, -1)
 
 
+def _for_each_query_head(query: Array, shared: Array) -> Array:
+    return np.repeat(shared, query.shape[1] // shared.shape[1], 1) if query.ndim == 4 else shared
+
+
 def _attention(
     query: Array,
     key: Array,
@@ -228,9 +232,7 @@ def _attention(
     causal: bool = False,
     scale: float = 0.0,
 ) -> Array:
-    if query.ndim == 4:
-        shared = query.shape[1] // key.shape[1]
-        key, value = np.repeat(key, shared, 1), np.repeat(value, shared, 1)
+    key, value = _for_each_query_head(query, key), _for_each_query_head(query, value)
     scores = query @ np.swapaxes(key, -1, -2) * (scale or 1 / math.sqrt(query.shape[-1]))
     t, s = np.arange(query.shape[-2])[:, None], np.arange(key.shape[-2])
     if causal:
@@ -282,6 +284,32 @@ def _gelu_gradient(x: Array, dy: Array, mode: str = "EXACT") -> Array:
 
 def _softmax_gradient(y: Array, dy: Array, axis: int = -1) -> Array:
     return np.asarray(y * (dy - (y * dy).sum(axis=axis, keepdims=True)))
+
+
+def _attention_gradient(
+    query: Array,
+    key: Array,
+    value: Array,
+    dy: Array,
+    of: str,
+    causal: bool = False,
+    scale: float = 0.0,
+) -> Array:
+    keys, values = _for_each_query_head(query, key), _for_each_query_head(query, value)
+    scale = scale or 1 / math.sqrt(query.shape[-1])
+    scores = query @ np.swapaxes(keys, -1, -2) * scale
+    seen = np.arange(key.shape[-2]) <= np.arange(query.shape[-2])[:, None]
+    weights = softmax(np.where(seen, scores, -np.inf) if causal else scores)
+    dscores = _softmax_gradient(weights, dy @ np.swapaxes(values, -1, -2)) * scale
+    if of == "query":
+        return np.asarray(dscores @ keys)
+    each = (
+        np.swapaxes(weights, -1, -2) @ dy if of == "value" else np.swapaxes(dscores, -1, -2) @ query
+    )
+    if query.ndim == 3:
+        return np.asarray(each)
+    b, heads, *rest = each.shape
+    return np.asarray(each.reshape(b, key.shape[1], heads // key.shape[1], *rest).sum(2))
 
 
 def _norm_gradient(x: Array, dy: Array, gamma: Array | None, axes: Any, epsilon: float) -> Array:
@@ -371,6 +399,7 @@ REFERENCE: dict[str, Reference] = {
     "silu_gradient": _silu_gradient,
     "gelu_gradient": _gelu_gradient,
     "softmax_gradient": _softmax_gradient,
+    "scaled_dot_product_attention_gradient": _attention_gradient,
     "layer_norm_gradient": _layer_norm_gradient,
     "rms_norm_gradient": _rms_norm_gradient,
     "cross_entropy_gradient": _cross_entropy_gradient,

@@ -399,6 +399,16 @@ def resident() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
+def test_activations_grow_with_the_tokens_and_no_faster() -> None:
+    """Attention's weights, tokens by tokens, are not kept."""
+
+    def held(sequence: int) -> int:
+        options = _core.TrainOptions(batch=2, sequence=sequence)
+        return _core.Trainer(TWO_LAYERS, weights_of(TWO_LAYERS), "cpu", options).activation_bytes
+
+    assert held(16) - held(8) == 2 * (held(8) - held(4))
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc/self/statm")
 @pytest.mark.parametrize(
