@@ -47,8 +47,8 @@ Graph split_channels(const Graph& graph, const Profile& profile, std::vector<Spl
 Graph fold_weight_views(const Graph& graph, std::vector<WeightUse>& uses);
 /// Weights of products with rows of at least ordinary size, where the profile's engine drops small products.
 Graph scale_rows(const Graph& graph, const Profile& profile, std::vector<WeightUse>& uses);
-/// The kernel with its rows divided, or what they are divided by, (1, rows, 1, 1).
-Tensor with_rows(const Tensor& kernel, WeightUse::Rows rows);
+/// The kernel with its rows divided, over itself if `in_place`; or what they are divided by, (1, rows, 1, 1).
+Tensor with_rows(const Tensor& kernel, WeightUse::Rows rows, bool in_place = false);
 /// Inputs and outputs as (1, C, H, W), wide enough and in order.
 Graph legal_ports(const Graph& graph, const Profile& profile, std::span<const SplitOutput> splits,
                   LegalProgram& program);

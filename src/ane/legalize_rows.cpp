@@ -1,11 +1,15 @@
 // Rows of weights scaled up where the engine drops small products.
 #include "ane/legalize_passes.h"
+#include "base/threads.h"
+#include "cpu/kernels.h"
 #include "orion/op.h"
 #include "orion/ops.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <span>
+#include <vector>
 
 namespace orion::ane {
 namespace {
@@ -15,30 +19,65 @@ namespace {
 constexpr int target_exponent = -2;
 constexpr int least_exponent = -14;  // of a normal fp16
 
+// The largest magnitude, found in lanes so that the compiler can use vectors.
+float largest_of(std::span<const float> row) {
+  constexpr std::size_t lanes = 16;
+  std::array<float, lanes> largest{};
+  std::size_t i = 0;
+  for (; i + lanes <= row.size(); i += lanes)
+    for (std::size_t j = 0; j < lanes; ++j) {
+      const float value = std::abs(row[i + j]);
+      largest[j] = value > largest[j] ? value : largest[j];
+    }
+  for (; i < row.size(); ++i) largest[0] = std::max(largest[0], std::abs(row[i]));
+  return *std::ranges::max_element(largest);
+}
+
 // The power of two that a row is divided by: at most 1.
 float row_power(std::span<const float> row) {
-  float largest = 0.0F;
-  for (const float value : row) largest = std::max(largest, std::abs(value));
+  const float largest = largest_of(row);
   if (largest == 0.0F || !std::isfinite(largest)) return 1.0F;
   int exponent = 0;
   static_cast<void>(std::frexp(largest, &exponent));  // largest < 2^exponent
   return std::ldexp(1.0F, std::clamp(exponent - target_exponent, least_exponent, 0));
 }
 
-// A kernel's rows in fp32.
-struct Rows {
-  Tensor values;
-  std::int64_t count, length;
-
-  std::span<const float> row(std::int64_t i) const {
-    return values.as<float>().subspan(static_cast<std::size_t>(i * length), static_cast<std::size_t>(length));
-  }
-};
-
-Rows rows_of(const Tensor& kernel) {
+// Calls `use(i, values)` with the rows of a kernel in fp32, on all threads.
+template <class Use>
+void each_row(const Tensor& kernel, const Use& use) {
   const std::int64_t count = kernel.shape()[0];
-  return {kernel.dtype() == DType::fp32 ? kernel : convert(kernel, DType::fp32), count,
-          kernel.shape().size() / count};
+  const std::int64_t length = kernel.shape().size() / count;
+  shared_pool().split(count, 1, [&](std::int64_t begin, std::int64_t end) {
+    std::vector<float> row(static_cast<std::size_t>(length));
+    for (std::int64_t i = begin; i < end; ++i) {
+      if (kernel.dtype() == DType::fp16)
+        cpu::widen(shared_pool(), kernel.as<std::uint16_t>().data() + i * length, row.data(), length);
+      else
+        std::copy_n(kernel.as<float>().data() + i * length, length, row.data());
+      use(i, std::span(row));
+    }
+  });
+}
+
+Tensor powers_of_rows(const Tensor& kernel) {
+  const Tensor powers({DType::fp32, {1, kernel.shape()[0], 1, 1}});
+  each_row(kernel, [&](std::int64_t i, std::span<float> row) {
+    powers.as<float>()[static_cast<std::size_t>(i)] = row_power(row);
+  });
+  return convert(powers, kernel.dtype());
+}
+
+void divide_rows(const Tensor& kernel, const Tensor& result) {
+  each_row(kernel, [&](std::int64_t i, std::span<float> row) {
+    const float factor = 1.0F / row_power(row);  // exactly: both are powers of two
+    for (float& value : row) value *= factor;
+    const std::size_t at = static_cast<std::size_t>(i) * row.size();
+    if (kernel.dtype() == DType::fp16)
+      cpu::narrow(shared_pool(), row.data(), result.as<std::uint16_t>().data() + at,
+                  static_cast<std::int64_t>(row.size()));
+    else
+      std::ranges::copy(row, result.as<float>().begin() + static_cast<std::ptrdiff_t>(at));
+  });
 }
 
 constexpr std::size_t conv_weight = 1;  // operands of conv: x, weight, bias
@@ -111,20 +150,12 @@ Graph scale_rows(const Graph& graph, const Profile& profile, std::vector<WeightU
   return profile.has("denormals-flushed") ? RowScaling(graph, profile, uses).run() : graph;
 }
 
-Tensor with_rows(const Tensor& kernel, WeightUse::Rows rows) {
+Tensor with_rows(const Tensor& kernel, WeightUse::Rows rows, bool in_place) {
   if (rows == WeightUse::Rows::as_given) return kernel;
-  const Rows found = rows_of(kernel);
-  const Tensor result(
-      {DType::fp32, rows == WeightUse::Rows::powers ? Shape{1, found.count, 1, 1} : kernel.shape()});
-  float* to = result.as<float>().data();
-  for (std::int64_t i = 0; i < found.count; ++i) {
-    const float power = row_power(found.row(i));
-    if (rows == WeightUse::Rows::powers)
-      to[i] = power;
-    else
-      std::ranges::transform(found.row(i), to + i * found.length, [power](float w) { return w / power; });
-  }
-  return convert(result, kernel.dtype());
+  if (rows == WeightUse::Rows::powers) return powers_of_rows(kernel);
+  const Tensor result = in_place ? kernel : Tensor(kernel.type());
+  divide_rows(kernel, result);
+  return result;
 }
 
 }  // namespace orion::ane

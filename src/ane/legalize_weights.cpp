@@ -1,11 +1,14 @@
 // Weights in the layouts that the engine wants: the legal graph's weights are forms of the original's.
 #include "ane/legalize_passes.h"
 #include "base/narrow.h"
+#include "base/threads.h"
 #include "ir/rewrite.h"
 #include "ops/rules.h"
 #include "orion/op.h"
 
 #include <algorithm>
+#include <cstdint>
+#include <cstring>
 #include <map>
 
 namespace orion::ane {
@@ -92,27 +95,53 @@ class Forms {
   std::vector<std::size_t> form_;
 };
 
-// (rows, columns) -> (columns, rows), element by element.
-template <class T>
+using Halves [[gnu::vector_size(16)]] = std::uint16_t;
+constexpr std::int64_t lanes = 8;
+
+// Row i and row i + 4 become rows 2 i and 2 i + 1: three times that transposes.
+void interleave(Halves (&rows)[lanes]) {
+  Halves mixed[lanes];
+  for (std::size_t i = 0; i < lanes / 2; ++i) {
+    const Halves a = rows[i], b = rows[i + lanes / 2];
+    mixed[2 * i] = __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
+    mixed[2 * i + 1] = __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
+  }
+  std::ranges::copy(mixed, rows);
+}
+
+void swap_square(const std::uint16_t* from, std::int64_t row, std::uint16_t* to, std::int64_t to_row) {
+  Halves rows[lanes];
+  for (std::int64_t i = 0; i < lanes; ++i) std::memcpy(&rows[i], from + i * row, sizeof(Halves));
+  for (int round = 0; round < 3; ++round) interleave(rows);
+  for (std::int64_t i = 0; i < lanes; ++i) std::memcpy(to + i * to_row, &rows[i], sizeof(Halves));
+}
+
+// (rows, columns) -> (columns, rows), halves.
 Tensor swapped(const Tensor& value, const TensorType& type) {
   const Tensor result(type);
   const std::int64_t rows = type.shape[1];
   const std::int64_t columns = type.shape[0];
-  constexpr std::int64_t block = 32;
-  const T* from = value.as<T>().data();
-  T* to = result.as<T>().data();
-  for (std::int64_t r = 0; r < rows; r += block)
-    for (std::int64_t c = 0; c < columns; c += block)
-      for (std::int64_t i = r; i < std::min(r + block, rows); ++i)
-        for (std::int64_t j = c; j < std::min(c + block, columns); ++j)
-          to[j * rows + i] = from[i * columns + j];
+  const std::uint16_t* from = value.as<std::uint16_t>().data();
+  std::uint16_t* to = result.as<std::uint16_t>().data();
+  const auto swap_block = [&](std::int64_t r, std::int64_t c, std::int64_t end) {
+    if (r + lanes <= rows && c + lanes <= end)
+      return swap_square(from + r * columns + c, columns, to + c * rows + r, rows);
+    for (std::int64_t i = r; i < std::min(r + lanes, rows); ++i)
+      for (std::int64_t j = c; j < std::min(c + lanes, end); ++j) to[j * rows + i] = from[i * columns + j];
+  };
+  // As many columns at a time as share the cache lines that are read.
+  shared_pool().split(columns, 4 * lanes, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t c = begin; c < end; c += 4 * lanes)
+      for (std::int64_t r = 0; r < rows; r += lanes)
+        for (std::int64_t j = c; j < std::min(c + 4 * lanes, end); j += lanes) swap_block(r, j, end);
+  });
   return result;
 }
 
 Tensor stepped(const Node& step, const Tensor& value) {
   if (step.is("reshape")) return value.reshaped(step.type.shape);
   if (step.is("transpose") && step.type.shape.rank() == 2 && value.dtype() == DType::fp16)
-    return swapped<std::uint16_t>(value, {value.dtype(), step.type.shape});
+    return swapped(value, {value.dtype(), step.type.shape});
   Node node = step;
   node.type.dtype = value.dtype();
   return evaluate(node, std::span(&value, 1));
@@ -170,7 +199,7 @@ Tensor legal_weight(const WeightUse& use, const Tensor& source) {
          " is needed");
   Tensor value = narrowed(source, use.type.dtype, use.source, half_is_all);
   for (const Node& step : use.steps) value = stepped(step, value);
-  return with_rows(value, use.rows);
+  return with_rows(value, use.rows, value.data() != source.data());
 }
 
 TensorMap legal_weights(const LegalProgram& program, const TensorMap& sources) {
