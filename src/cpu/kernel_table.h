@@ -50,11 +50,26 @@ struct ProductPart {
   Columns next;  // what the same worker multiplies with next, fetched into the cache meanwhile; or no data
 };
 
-/// Activations that share a scale: four bytes (-127 to 127) a word, in order, and their sum.
-struct QuantisedGroup {
-  std::int32_t words[group_inputs / 4];
-  float scale;
-  std::int32_t sum;
+constexpr std::int64_t groups_of(std::int64_t k) {
+  return (k + group_inputs - 1) / group_inputs;
+}
+
+/// Bytes of a row of K activations that were rounded to 8 bits in groups: their levels, a scale, a sum.
+constexpr std::int64_t quantised_bytes(std::int64_t k) {
+  return groups_of(k) * (group_inputs + 8);
+}
+
+/// Groups multiplied before the sums go to memory, so that a block of a panel stays in the first-level cache.
+inline constexpr std::int64_t group_block = 16;
+
+/// c (rows, panel_width) = a (rows, K) times one panel in groups; columns beyond its matrix are 0.
+struct IntegerPart {
+  const std::byte* a = nullptr;  // as quantise_rows leaves it
+  std::int64_t rows = 0;
+  std::int64_t k = 0;
+  const std::byte* panel = nullptr;
+  MatrixFormat format = MatrixFormat::int8;
+  float* c = nullptr;
 };
 
 /// Rows [first, first + rows) and columns [n, n + width) of a result, on their way to memory.
@@ -79,8 +94,8 @@ struct Kernels {
   std::string_view name;
   std::int64_t tile_rows;  // rows of A in a register tile
 
-  /// Whether products of the formats bf16, int8 and int4 multiply pairs of bfloat16; else those of bf16 are
-  /// of fp32 values that were rounded, and those of int8 and int4 of fp32 values.
+  /// Whether products of the format bf16 multiply pairs of bfloat16; else they are of fp32 values that were
+  /// rounded.
   bool dots_pairs;
 
   /// Panels begin to end, M <= 4. x is `call.x`, in other formats than `exact` what pack_vectors made of it.
@@ -97,6 +112,16 @@ struct Kernels {
   void (*multiply)(const ProductPart&);
   void (*multiply_bf16)(const ProductPart&);
   void (*store)(const StorePart&);
+
+  /// Whether products of many rows with int8 and int4 panels are of integers too; else the panels are
+  /// expanded to fp32 and meet activations rounded to bfloat16.
+  bool multiplies_bytes, multiplies_nibbles;
+  std::int64_t group_rows;  // rows of activations in a tile of such a product
+  /// Rows [first, first + rows) of x rounded to 8 bits, in tiles of group_rows of quantised_bytes(K) each,
+  /// tiles begin to end.
+  void (*quantise_rows)(const LinearCall&, std::int64_t first, std::int64_t rows, std::byte* to,
+                        std::int64_t begin, std::int64_t end);
+  void (*multiply_integers)(const IntegerPart&);
 
   void (*attend)(const AttentionPart&);
   std::size_t (*attend_scratch)(const AttentionCall&);

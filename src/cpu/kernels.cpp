@@ -216,6 +216,70 @@ void multiply_in_parts(ThreadPool& pool, std::int64_t workers, const GemmCall& c
     multiply(pool, workers, part_of(whole, first, std::min(step, call.k - first)), scratch);
 }
 
+// -- products with matrices in groups, of integers ------------------------------------------------
+
+bool is_of_integers(const LinearCall& call) {
+  if (call.m <= few_rows) return false;
+  return (call.w.format == MatrixFormat::int8 && kernels().multiplies_bytes) ||
+         (call.w.format == MatrixFormat::int4 && kernels().multiplies_nibbles);
+}
+
+/// Rows rounded together: whole tiles that stay in the second-level cache, and all packings alike.
+std::int64_t rows_rounded_at_once(const LinearCall& call) {
+  constexpr std::int64_t most_bytes = 1 << 19;
+  const std::int64_t tile = kernels().group_rows;
+  const std::int64_t most = std::max(tile, most_bytes / quantised_bytes(call.w.k));
+  return ceil_div(ceil_div(call.m, ceil_div(call.m, most)), tile) * tile;
+}
+
+struct IntegerMemory {
+  std::byte* a;  // (rows_rounded_at_once, K)
+  float* c;      // (workers, rows_rounded_at_once, panel_width)
+  static std::size_t a_bytes(const LinearCall& call) {
+    return aligned(static_cast<std::size_t>(rows_rounded_at_once(call) * quantised_bytes(call.w.k)));
+  }
+  static std::size_t bytes(const LinearCall& call, std::int64_t workers) {
+    return a_bytes(call) + floats(workers * rows_rounded_at_once(call) * panel_width);
+  }
+  IntegerMemory(Scratch& scratch, const LinearCall& call, std::int64_t workers)
+      : a(scratch.take(a_bytes(call))),
+        c(scratch.take_floats(workers * rows_rounded_at_once(call) * panel_width)) {}
+};
+
+/// Rows [first, first + rows) of the product, the work handed out as in multiply_rows.
+void multiply_rounded(ThreadPool& pool, const LinearCall& call, const IntegerMemory& memory,
+                      std::int64_t first, std::int64_t rows) {
+  const Kernels& isa = kernels();
+  const std::int64_t workers = pool.size();
+  const std::int64_t tiles = ceil_div(rows, isa.group_rows);
+  const std::int64_t shares = workers == 1 ? 1 : 4 * workers;
+  const std::int64_t packings = std::min(tiles, shares);
+  share_items(pool, workers, packings, [&](std::int64_t, std::int64_t i, std::int64_t) {
+    isa.quantise_rows(call, first, rows, memory.a, tiles * i / packings, tiles * (i + 1) / packings);
+  });
+  const std::int64_t panels = call.w.count();
+  const std::int64_t parts = std::min(tiles, ceil_div(shares, panels));
+  share_items(pool, workers, panels * parts, [&](std::int64_t w, std::int64_t item, std::int64_t) {
+    float* c = memory.c + w * rows_rounded_at_once(call) * panel_width;
+    const std::int64_t panel = item / parts;
+    const std::int64_t from = tiles * (item % parts) / parts * isa.group_rows;
+    const std::int64_t to = std::min(rows, tiles * (item % parts + 1) / parts * isa.group_rows);
+    const std::byte* a = memory.a + from * quantised_bytes(call.w.k);
+    const auto* data = static_cast<const std::byte*>(call.w.data) + panel * call.w.panel_bytes();
+    isa.multiply_integers({a, to - from, call.w.k, data, call.w.format, c});
+    const std::int64_t n = panel * panel_width;
+    isa.store({c, first + from, to - from, n, std::min(panel_width, call.w.n - n), call.y, call.y_row,
+               call.y_col, call.epilogue});
+  });
+}
+
+void multiply_integers(ThreadPool& pool, const LinearCall& call, Scratch scratch) {
+  const IntegerMemory memory(scratch, call, pool.size());
+  const std::int64_t step = rows_rounded_at_once(call);
+  for (std::int64_t first = 0; first < call.m; first += step)
+    multiply_rounded(pool, call, memory, first, std::min(step, call.m - first));
+}
+
 /// The same call with its rows side by side in memory.
 LinearCall with_dense_rows(const LinearCall& call, float* memory) {
   LinearCall dense = call;
@@ -237,13 +301,13 @@ namespace {
 std::size_t packed_vectors_bytes(const LinearCall& call) {
   if (call.w.format == MatrixFormat::exact) return 0;
   if (call.w.format == MatrixFormat::bf16) return floats(call.m * ceil_div(call.w.k, 2) * 2);
-  const std::int64_t groups = call.m * ceil_div(call.w.k, group_inputs);
-  return aligned(static_cast<std::size_t>(groups) * sizeof(QuantisedGroup));
+  return aligned(static_cast<std::size_t>(call.m * quantised_bytes(call.w.k)));
 }
 
 }  // namespace
 
 std::size_t linear_scratch(const LinearCall& call, int threads) {
+  if (is_of_integers(call)) return alignment + IntegerMemory::bytes(call, threads);
   if (call.m > few_rows) return alignment + ProductMemory::bytes(call.m, call.w.k, threads);
   const std::size_t dense = call.x_col == 1 ? 0 : floats(call.m * call.w.k);
   const std::size_t bytes = dense + packed_vectors_bytes(call);
@@ -252,6 +316,7 @@ std::size_t linear_scratch(const LinearCall& call, int threads) {
 
 void linear(ThreadPool& pool, const LinearCall& call, std::span<std::byte> memory) {
   Scratch scratch("linear", memory);
+  if (is_of_integers(call)) return multiply_integers(pool, call, scratch);
   if (call.m > few_rows) return multiply(pool, pool.size(), product_of(call), scratch);
   const LinearCall dense =
       call.x_col == 1 ? call : with_dense_rows(call, scratch.take_floats(call.m * call.w.k));

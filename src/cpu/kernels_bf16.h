@@ -2,7 +2,7 @@
 // processor multiplies them (V::dots_pairs), else fp32 arithmetic on rounded values.
 #pragma once
 
-#include "cpu/kernels_quantised.h"
+#include "cpu/kernels_integers.h"
 
 namespace orion::cpu {
 
@@ -106,11 +106,13 @@ const float* split_pairs(const float* pairs, std::int64_t rows, float* wide) {
 /// Rows [first, first + rows) of b: pairs if V has products of them, else floats.
 template <class V>
 const float* bf16_columns(const Columns& b, std::int64_t first, std::int64_t rows, float* wide) {
-  if (b.format == MatrixFormat::int8 || b.format == MatrixFormat::int4)
-    return expand_groups<V, V::dots_pairs>(b, first, rows, wide);
   const float* pairs = static_cast<const float*>(b.data) + first / 2 * panel_width;
-  if constexpr (V::dots_pairs)
+  if constexpr (V::dots_pairs) {
+    static_assert(V::multiplies_bytes && V::multiplies_nibbles);  // so that none are expanded
     return b.format == MatrixFormat::bf16 ? pairs : pair_columns<V>(b, first, rows, wide);
+  }
+  if (b.format == MatrixFormat::int8 || b.format == MatrixFormat::int4)
+    return expand_groups<V>(b, first, rows, wide);
   if (b.format == MatrixFormat::bf16) return split_pairs<V>(pairs, rows, wide);
   const float* dense = dense_columns<V>(b, first, rows, wide);
   map<V>(dense, wide, 0, rows * panel_width, [](V v) { return round_to_bfloat(v); });
@@ -172,7 +174,7 @@ void pack_vectors(const LinearCall& call, void* to) {
   if (call.w.format == MatrixFormat::bf16)
     pack_vectors_bf16<V>(call, static_cast<float*>(to));
   else
-    quantise_vectors(call, static_cast<QuantisedGroup*>(to));
+    quantise_vectors<V>(call, to);
 }
 
 template <class V>
@@ -196,9 +198,9 @@ void linear_vectors_of_any_format(const LinearCall& call, const void* x, std::in
     case MatrixFormat::bf16:
       return linear_vectors_bf16<V>(call, static_cast<const float*>(x), begin, end);
     case MatrixFormat::int8:
-      return linear_vectors_quantised<V, Bytes>(call, static_cast<const QuantisedGroup*>(x), begin, end);
+      return linear_vectors_quantised<V, Bytes>(call, x, begin, end);
     case MatrixFormat::int4:
-      return linear_vectors_quantised<V, Nibbles>(call, static_cast<const QuantisedGroup*>(x), begin, end);
+      return linear_vectors_quantised<V, Nibbles>(call, x, begin, end);
   }
 }
 

@@ -1,5 +1,5 @@
-// Matrices in groups of 8 or 4 bits for a vector type V: packing, products with a few vectors in integer
-// arithmetic, and expanding for products with many.
+// Matrices in groups of 8 or 4 bits for a vector type V: packing, and expanding for products that are not of
+// integers (kernels_integers.h has those).
 #pragma once
 
 #include "cpu/kernels_matmul.h"
@@ -159,99 +159,6 @@ void pack_panels_quantised(const MatrixView& view, const Panels& panels, std::in
                             : pack_panels_quantised_from<V, float>(view, panels, begin, end);
 }
 
-// -- few vectors ----------------------------------------------------------------------------------
-
-/// x (count,) rounded to 127 levels on either side of 0. Nothing finite comes of what is not.
-inline QuantisedGroup quantised(const float* x, std::int64_t count) {
-  float values[group_inputs] = {};
-  for (std::int64_t i = 0; i < count; ++i) values[i] = x[i];
-  float total = 0.0F, largest = 0.0F;
-  for (const float value : values) {
-    const float size = __builtin_fabsf(value);
-    largest = size > largest ? size : largest;
-    total += value - value;  // 0, or NaN
-  }
-  QuantisedGroup group{.words = {}, .scale = largest / 127.0F + total, .sum = 0};
-  const float inverse = group.scale > 0.0F ? 127.0F / largest : 0.0F;
-  std::int8_t bytes[group_inputs];
-  for (std::int64_t i = 0; i < group_inputs; ++i) {
-    bytes[i] = inverse > 0.0F ? static_cast<std::int8_t>(nearest(values[i] * inverse)) : std::int8_t{0};
-    group.sum += bytes[i];
-  }
-  std::memcpy(group.words, bytes, sizeof(group.words));
-  return group;
-}
-
-constexpr std::int64_t groups_of(std::int64_t k) {
-  return (k + group_inputs - 1) / group_inputs;
-}
-
-inline void quantise_vectors(const LinearCall& call, QuantisedGroup* to) {
-  for (std::int64_t r = 0; r < call.m; ++r)
-    for (std::int64_t k = 0; k < call.w.k; k += group_inputs) {
-      const std::int64_t left = call.w.k - k;
-      *to++ = quantised(call.x + r * call.x_row + k, left < group_inputs ? left : group_inputs);
-    }
-}
-
-/// Products of one vector of outputs with one group of R rows of x, added to sums[r].
-template <class V, int R, class Kind>
-void add_group(const QuantisedGroup* x, std::int64_t x_row, const std::byte* group, std::int64_t vector,
-               V* sums) {
-  using Words = typename V::Integers;
-  constexpr int bias = Kind::parts == 1 ? V::dot_bias : Kind::offset;
-  const std::byte* from = group + scales_bytes + vector * V::lanes * 4;
-  Words totals[std::size_t{R}];
-#pragma GCC unroll 4
-  for (int r = 0; r < R; ++r) totals[r] = Words(-bias * x[r * x_row].sum);
-#pragma GCC unroll 8
-  for (std::int64_t i = 0; i < Kind::rows; ++i) {
-    const Words w = Words::load(from + i * panel_width * 4);
-#pragma GCC unroll 4
-    for (int r = 0; r < R; ++r) {
-      const std::int32_t* words = x[r * x_row].words;
-      if constexpr (Kind::parts == 1) {
-        totals[r] = dot_bytes(totals[r], w, Words(words[i]));
-      } else {
-        const Words mask(0x0f0f0f0f);
-        totals[r] = dot_nibbles(totals[r], w & mask, Words(words[i]));
-        totals[r] = dot_nibbles(totals[r], shift_down<4>(w) & mask, Words(words[i + Kind::rows]));
-      }
-    }
-  }
-  const V scale = V::load(reinterpret_cast<const std::uint16_t*>(group) + vector * V::lanes);
-#pragma GCC unroll 4
-  for (int r = 0; r < R; ++r) sums[r] = fma(to_floats(totals[r]), scale * V(x[r * x_row].scale), sums[r]);
-}
-
-/// c (R, panel_width) = x (R, groups) times one panel
-template <class V, int R, class Kind>
-void multiply_groups(const QuantisedGroup* x, std::int64_t groups, const std::byte* panel, float* c) {
-  constexpr int NV = panel_vectors<V>;
-  V sums[std::size_t{NV}][std::size_t{R}];
-#pragma GCC unroll 8
-  for (int j = 0; j < NV; ++j)
-#pragma GCC unroll 4
-    for (int r = 0; r < R; ++r) sums[j][r] = V(0.0F);
-  for (std::int64_t g = 0; g < groups; ++g, panel += group_bytes<Kind>)
-#pragma GCC unroll 8
-    for (int j = 0; j < NV; ++j) add_group<V, R, Kind>(x + g, groups, panel, j, sums[j]);
-#pragma GCC unroll 8
-  for (int j = 0; j < NV; ++j)
-#pragma GCC unroll 4
-    for (int r = 0; r < R; ++r) sums[j][r].store(c + r * panel_width + j * V::lanes);
-}
-
-template <class V, class Kind>
-void linear_vectors_quantised(const LinearCall& call, const QuantisedGroup* x, std::int64_t begin,
-                              std::int64_t end) {
-  with_rows(call.m, [&](auto m) {
-    linear_panels<V>(call, begin, end, [&](const std::byte* panel, float* c) {
-      multiply_groups<V, m.value, Kind>(x, groups_of(call.w.k), panel, c);
-    });
-  });
-}
-
 // -- expanding ------------------------------------------------------------------------------------
 
 /// Byte (or half byte) i of every word, times the scales.
@@ -261,50 +168,42 @@ V level_values(const Words& w, V scale) {
   return (level - V(static_cast<float>(Kind::offset))) * scale;
 }
 
-/// Four inputs of a vector of outputs, the first at `to`: rows of floats, or two rows of pairs.
-template <class V, bool Pairs>
+/// Four inputs of a vector of outputs, the first one at `to`.
+template <class V>
 void put_inputs(V a, V b, V c, V d, float* to) {
-  if constexpr (Pairs) {
-    pairs_of(a, b).store(to);
-    pairs_of(c, d).store(to + panel_width);
-  } else {
-    a.store(to);
-    b.store(to + panel_width);
-    c.store(to + 2 * panel_width);
-    d.store(to + 3 * panel_width);
-  }
+  a.store(to);
+  b.store(to + panel_width);
+  c.store(to + 2 * panel_width);
+  d.store(to + 3 * panel_width);
 }
 
-template <class V, class Kind, bool Pairs>
+template <class V, class Kind>
 void expand_group(const std::byte* group, float* to) {
   using Words = typename V::Integers;
-  constexpr std::int64_t together = Pairs ? 2 : 1;
-  constexpr std::int64_t apart = group_inputs / 2 / together * panel_width;
+  constexpr std::int64_t apart = group_inputs / 2 * panel_width;
   for (int j = 0; j < panel_vectors<V>; ++j) {
     const V scale = V::load(reinterpret_cast<const std::uint16_t*>(group) + j * V::lanes);
     for (std::int64_t i = 0; i < Kind::rows; ++i) {
       const Words w = Words::load(group + scales_bytes + (i * panel_width + j * V::lanes) * 4);
-      float* row = to + 4 * i / together * panel_width + j * V::lanes;
-      put_inputs<V, Pairs>(level_values<V, Kind, 0>(w, scale), level_values<V, Kind, 8>(w, scale),
-                           level_values<V, Kind, 16>(w, scale), level_values<V, Kind, 24>(w, scale), row);
+      float* row = to + 4 * i * panel_width + j * V::lanes;
+      put_inputs(level_values<V, Kind, 0>(w, scale), level_values<V, Kind, 8>(w, scale),
+                 level_values<V, Kind, 16>(w, scale), level_values<V, Kind, 24>(w, scale), row);
       if constexpr (Kind::parts == 2)
-        put_inputs<V, Pairs>(level_values<V, Kind, 4>(w, scale), level_values<V, Kind, 12>(w, scale),
-                             level_values<V, Kind, 20>(w, scale), level_values<V, Kind, 28>(w, scale),
-                             row + apart);
+        put_inputs(level_values<V, Kind, 4>(w, scale), level_values<V, Kind, 12>(w, scale),
+                   level_values<V, Kind, 20>(w, scale), level_values<V, Kind, 28>(w, scale), row + apart);
     }
   }
 }
 
-/// Rows [first, first + rows) of a panel, `first` a whole number of groups: floats, or pairs.
-template <class V, bool Pairs>
+/// Rows [first, first + rows) of a panel as floats, `first` a whole number of groups.
+template <class V>
 const float* expand_groups(const Columns& b, std::int64_t first, std::int64_t rows, float* wide) {
   const bool bytes = b.format == MatrixFormat::int8;
   const std::int64_t size = bytes ? group_bytes<Bytes> : group_bytes<Nibbles>;
   const std::byte* group = static_cast<const std::byte*>(b.data) + first / group_inputs * size;
-  constexpr std::int64_t step = group_inputs / (Pairs ? 2 : 1) * panel_width;
   float* to = wide;
-  for (std::int64_t i = 0; i < rows; i += group_inputs, group += size, to += step)
-    bytes ? expand_group<V, Bytes, Pairs>(group, to) : expand_group<V, Nibbles, Pairs>(group, to);
+  for (std::int64_t i = 0; i < rows; i += group_inputs, group += size, to += group_inputs * panel_width)
+    bytes ? expand_group<V, Bytes>(group, to) : expand_group<V, Nibbles>(group, to);
   return wide;
 }
 

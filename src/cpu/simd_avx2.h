@@ -18,6 +18,10 @@ struct Vec {
   static constexpr int vector_accumulators = 8;
   static constexpr bool dots_pairs = false;
   static constexpr int dot_bias = 0;
+  static constexpr int group_rows = 6;
+  static constexpr int group_vectors = 1;
+  static constexpr bool multiplies_bytes = true;
+  static constexpr bool multiplies_nibbles = true;
 
   __m256 v;
 
@@ -49,6 +53,11 @@ struct Vec {
     alignas(16) std::uint16_t part[lanes];
     store(part);
     std::memcpy(p, part, static_cast<std::size_t>(n) * sizeof(*p));
+  }
+  void store(std::int8_t* p) const {
+    const __m256i words = _mm256_cvtps_epi32(v);
+    const __m128i halves = _mm_packs_epi32(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(halves, halves));
   }
 
  private:

@@ -27,12 +27,17 @@ struct Vec {
   static constexpr int tile_rows = 14;  // 14 x 2 accumulators, 2 of B, 1 spare: 31 of 32 registers
   static constexpr int tile_vectors = 2;
   static constexpr int vector_accumulators = 16;
+  static constexpr int group_rows = 6;  // 6 x 2 sums of integers, 6 x 2 of floats, 2 of the panel, 1 of x
+  static constexpr int group_vectors = 2;
+  static constexpr bool multiplies_nibbles = true;
 #if defined(__AVX512BF16__) && defined(__AVX512VNNI__)
   static constexpr bool dots_pairs = true;
   static constexpr int dot_bias = 128;
+  static constexpr bool multiplies_bytes = true;
 #else
   static constexpr bool dots_pairs = false;
   static constexpr int dot_bias = 0;
+  static constexpr bool multiplies_bytes = false;
 #endif
 
   __m512 v;
@@ -53,6 +58,10 @@ struct Vec {
   void store(float* p, int n) const { _mm512_mask_storeu_ps(p, first(n), v); }
   void store(std::uint16_t* p) const { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), halves()); }
   void store(std::uint16_t* p, int n) const { _mm256_mask_storeu_epi16(p, first(n), halves()); }
+  void store(std::int8_t* p) const {
+    const __m512i words = _mm512_maskz_cvtps_epi32(every, v);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_maskz_cvtepi32_epi8(every, words));
+  }
 
  private:
   static __mmask16 first(int n) { return static_cast<__mmask16>((1U << n) - 1U); }

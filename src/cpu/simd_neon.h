@@ -30,6 +30,14 @@ struct Vec {
   static constexpr bool dots_pairs = false;
 #endif
   static constexpr int dot_bias = 0;
+#if defined(__ARM_FEATURE_DOTPROD)
+  static constexpr bool multiplies_bytes = true;
+#else
+  static constexpr bool multiplies_bytes = false;
+#endif
+  static constexpr bool multiplies_nibbles = multiplies_bytes;
+  static constexpr int group_rows = 4;
+  static constexpr int group_vectors = 4;
 
   float32x4_t v;
 
@@ -47,6 +55,11 @@ struct Vec {
   void store(float* p, int n) const { store_part(p, n); }
   void store(std::uint16_t* p) const { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(v))); }
   void store(std::uint16_t* p, int n) const { store_part(p, n); }
+  void store(std::int8_t* p) const {
+    const int16x4_t halves = vmovn_s32(vcvtq_s32_f32(v));
+    const int8x8_t bytes = vmovn_s16(vcombine_s16(halves, halves));
+    vst1_lane_s32(reinterpret_cast<std::int32_t*>(p), vreinterpret_s32_s8(bytes), 0);
+  }
 
  private:
   template <class T>

@@ -31,6 +31,12 @@ struct Vec {
   static constexpr bool dots_pairs = false;
   /// What dot_bytes leaves to be taken off: it gives sum + (w - 128 + dot_bias) x.
   static constexpr int dot_bias = 0;
+  /// The register tile of products with matrices in groups: rows, and vectors of a panel.
+  static constexpr int group_rows = 4;
+  static constexpr int group_vectors = 1;
+  /// Whether, for many rows, their dot products are faster than expanding 8 or 4 bits to floats or pairs.
+  static constexpr bool multiplies_bytes = false;
+  static constexpr bool multiplies_nibbles = false;
 
   Floats v;
 
@@ -66,6 +72,12 @@ struct Vec {
   void store(std::uint16_t* p) const { store(p, lanes); }
   void store(std::uint16_t* p, int n) const {
     for (int i = 0; i < n; ++i) p[i] = float_to_half(v[i]);
+  }
+  /// All lanes, whole numbers from -127 to 127; what is not finite becomes some byte.
+  void store(std::int8_t* p) const {
+    constexpr float shift = 12582912.0F;  // 1.5 * 2^23 leaves them in the lowest bits
+    for (int i = 0; i < lanes; ++i)
+      p[i] = static_cast<std::int8_t>(std::bit_cast<std::int32_t>(v[i] + shift));
   }
 };
 
@@ -159,51 +171,44 @@ inline Vec round_to_bfloat(Vec a) {
 
 /// As many 32-bit words as a vector has lanes, each one number or four bytes.
 struct Words {
-  std::int32_t v[Vec::lanes];
+  Vec::Ints v;
 
   Words() = default;
-  explicit Words(std::int32_t from) {
-    for (std::int32_t& word : v) word = from;
-  }
+  Words(Vec::Ints from) : v(from) {}
+  explicit Words(std::int32_t from) : v{from, from, from, from} {}
   static Words load(const std::byte* p) {
     Words words;
-    std::memcpy(words.v, p, sizeof(words.v));
+    std::memcpy(&words.v, p, sizeof(words.v));
     return words;
   }
 };
 
-inline Vec to_floats(const Words& a) {
-  Vec floats;
-  for (int i = 0; i < Vec::lanes; ++i) floats.v[i] = static_cast<float>(a.v[i]);
-  return floats;
+inline Vec to_floats(Words a) {
+  return __builtin_convertvector(a.v, Vec::Floats);
 }
 /// Logical.
 template <int Bits>
 Words shift_down(Words a) {
-  for (std::int32_t& word : a.v)
-    word = static_cast<std::int32_t>(static_cast<std::uint32_t>(word) >> static_cast<unsigned>(Bits));
-  return a;
+  return (a.v >> Bits) & static_cast<std::int32_t>(~0U >> Bits);
 }
-inline Words operator&(Words a, const Words& b) {
-  for (int i = 0; i < Vec::lanes; ++i) a.v[i] &= b.v[i];
-  return a;
+inline Words operator&(Words a, Words b) {
+  return a.v & b.v;
 }
-/// In each lane sum + the four products of w's bytes (0 to 255) less `offset` with x's (-127 to 127).
-inline Words dot_less(Words sum, const Words& w, const Words& x, std::int32_t offset) {
-  for (int i = 0; i < Vec::lanes; ++i)
-    for (unsigned shift = 0; shift < 32; shift += 8) {
-      const auto a = static_cast<std::int32_t>((static_cast<std::uint32_t>(w.v[i]) >> shift) & 0xffU);
-      sum.v[i] +=
-          (a - offset) * static_cast<std::int8_t>((static_cast<std::uint32_t>(x.v[i]) >> shift) & 0xffU);
-    }
-  return sum;
+/// In each lane sum + the four products of w's bytes (0 to 255) less `offset` with x's (-127 to 127). Two
+/// products of at most 128 * 127 fit 16 bits.
+inline Words dot_less(Words sum, Words w, Words x, std::int16_t offset) {
+  using Shorts [[gnu::vector_size(16)]] = std::int16_t;
+  const auto a = std::bit_cast<Shorts>(w.v), b = std::bit_cast<Shorts>(x.v);
+  const Shorts upper = (((a >> 8) & 0xff) - offset) * (b >> 8);
+  const auto both = std::bit_cast<Vec::Ints>(upper + ((a & 0xff) - offset) * ((b << 8) >> 8));
+  return sum.v + (both >> 16) + ((both << 16) >> 16);
 }
 /// See dot_bias.
-inline Words dot_bytes(const Words& sum, const Words& w, const Words& x) {
+inline Words dot_bytes(Words sum, Words w, Words x) {
   return dot_less(sum, w, x, 128);
 }
 /// w's bytes are 0 to 15 and taken as they are.
-inline Words dot_nibbles(const Words& sum, const Words& w, const Words& x) {
+inline Words dot_nibbles(Words sum, Words w, Words x) {
   return dot_less(sum, w, x, 0);
 }
 

@@ -33,6 +33,25 @@ Floats rounded(Floats values) {
   return values;
 }
 
+// Whether a product of m rows rounds its activations to 127 levels in groups.
+bool rounds_to_levels(MatrixFormat format, std::int64_t m) {
+  if (format == MatrixFormat::int8) return m <= 4 || kernels().multiplies_bytes;
+  return format == MatrixFormat::int4 && (m <= 4 || kernels().multiplies_nibbles);
+}
+
+Floats rounded_to_levels(Floats x, std::int64_t rows, std::int64_t cols) {
+  for (std::int64_t i = 0; i < rows; ++i)
+    for (std::int64_t k = 0; k < cols; k += group_inputs) {
+      const std::span group(&x[index(i * cols + k)], index(std::min(group_inputs, cols - k)));
+      float most = 0.0F;
+      for (const float value : group) most = std::max(most, std::fabs(value));
+      for (float& value : group)
+        value = static_cast<float>(std::nearbyint(static_cast<double>(value) * (127.0F / most))) *
+                (most / 127.0F);
+    }
+  return x;
+}
+
 // Whole numbers up to `most`, which every group of 32 begins with (with that sign), times `step`: rounding to
 // that many levels changes nothing.
 Floats levels(std::int64_t rows, std::int64_t cols, int most, float first, float step, unsigned seed) {
@@ -119,6 +138,7 @@ TEST_CASE("matrix formats: products of numbers that no format rounds") {
       }
       check_exact(format, 3, 65, 777);
       check_exact(format, 310, 33, 517);
+      check_exact(format, 130, 3, 4500);  // more rows than are rounded at once
     }
   });
 }
@@ -151,23 +171,38 @@ TEST_CASE("matrix formats: every instruction set packs the same bytes") {
 }
 
 TEST_CASE("matrix formats: activations are rounded to 127 levels or to bfloat16") {
-  const std::int64_t n = 40, k = 96;
+  const std::int64_t n = 40, k = 103;
   const Floats w = random_floats(n * k, 3);
   on_every_isa([&] {
     for (const MatrixFormat format : formats)
-      for (const std::int64_t m : {1, 4, 9}) {
+      for (const std::int64_t m : {1, 4, 5, 9, 26}) {
         INFO(matrix_format_name(format) << " m " << m);
         ThreadPool pool(1);
         const Floats x = random_floats(m * k, 4);
         const PackedMatrix packed(pool, format, w, n, k);
         const Floats got = linear_of(pool, packed, x, m);
-        const Floats used = format == MatrixFormat::bf16 ? rounded(x) : x;
-        const Doubles want = product(used, packed.unpacked(pool), m, n, k);
-        // At most half a level of 1/127 for each of the k inputs, if they all went the same way.
-        for (std::size_t i = 0; i < got.size(); ++i)
-          CHECK(std::fabs(static_cast<double>(got[i]) - want[i]) <
-                (format == MatrixFormat::bf16 ? 1e-5 : 96.0 / 254.0 * 0.3));
+        const Floats used = rounds_to_levels(format, m) ? rounded_to_levels(x, m, k) : rounded(x);
+        check_close(got, product(used, packed.unpacked(pool), m, n, k), 1e-5);
+        const Floats tiny(x.size(), 1e-39F);  // the inverse of their scale is infinite
+        for (const float y : linear_of(pool, packed, tiny, m)) CHECK(std::fabs(y) < 1e-36F);
       }
+  });
+}
+
+TEST_CASE("matrix formats: a row of integer products is the same among many and alone") {
+  ThreadPool pool(2);
+  const std::int64_t m = 13, n = 40, k = 1100;  // more groups than a block
+  const Floats w = random_floats(n * k, 3), x = random_floats(m * k, 4);
+  on_every_isa([&] {
+    for (const MatrixFormat format : {MatrixFormat::int8, MatrixFormat::int4}) {
+      if (!rounds_to_levels(format, m)) continue;
+      const PackedMatrix packed(pool, format, w, n, k);
+      const Floats many = linear_of(pool, packed, x, m);
+      for (std::int64_t i = 0; i < m; ++i) {
+        const Floats row(x.begin() + i * k, x.begin() + (i + 1) * k);
+        CHECK(linear_of(pool, packed, row, 1) == Floats(many.begin() + i * n, many.begin() + (i + 1) * n));
+      }
+    }
   });
 }
 
