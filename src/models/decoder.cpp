@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <numeric>
+#include <span>
 
 namespace orion {
 namespace {
@@ -68,25 +69,36 @@ Value Decoder::conv1d(Value x, const std::string& name, std::int64_t out) {
   return ops::add(ops::matmul(x, w), weight(name + ".bias", {out}));
 }
 
-Value Decoder::split_heads(Value x, std::int64_t count) const {
-  const auto [batch, tokens] = std::pair(shape_.batch, shape_.tokens);
-  const std::int64_t size = x.shape().back() / count;
+bool Decoder::wants_last_only(std::int64_t layer) const {
+  return shape_.head == Head::last_position && shape_.tokens > 1 && layer == config_.layers - 1;
+}
+
+Value Decoder::wanted_rows(Value x, std::int64_t layer) const {
+  if (!wants_last_only(layer)) return x;
+  return ops::slice_by_index(x, {0, shape_.tokens - 1, 0}, {shape_.batch, shape_.tokens, x.shape().back()});
+}
+
+Value Decoder::split_heads(Value x, std::int64_t count) {
+  const std::int64_t batch = x.shape()[0], tokens = x.shape()[1], size = x.shape().back() / count;
   if (tokens == 1) return ops::reshape(x, {batch, count, 1, size});
   return ops::transpose(ops::reshape(x, {batch, tokens, count, size}), {0, 2, 1, 3});
 }
 
-Value Decoder::merge_heads(Value x) const {
-  const std::int64_t width = x.shape()[1] * x.shape()[3];
-  const Value by_token = shape_.tokens == 1 ? x : ops::transpose(x, {0, 2, 1, 3});
-  return ops::reshape(by_token, {shape_.batch, shape_.tokens, width});
+Value Decoder::merge_heads(Value x) {
+  const std::int64_t batch = x.shape()[0], tokens = x.shape()[2], width = x.shape()[1] * x.shape()[3];
+  return ops::reshape(tokens == 1 ? x : ops::transpose(x, {0, 2, 1, 3}), {batch, tokens, width});
 }
 
 Value Decoder::attention(Value q, Value k, Value v, std::int64_t layer) {
   const double scale = score_scale(config_, layer);
-  if (!position_) return ops::scaled_dot_product_attention(q, k, v, {}, {}, true, scale);
+  const auto before = static_cast<std::int32_t>(shape_.tokens - q.shape()[2]);  // tokens without a query
+  if (!position_) return ops::scaled_dot_product_attention(q, k, v, {}, {}, before == 0, scale);
   const Value keys = cached(key_cache_name(layer), k);
   const Value values = cached(value_cache_name(layer), v);
-  return ops::scaled_dot_product_attention(q, keys, values, {}, position_, false, scale);
+  const Value position = before == 0
+                             ? position_
+                             : ops::add(position_, graph_.constant(Tensor::from_ints(std::span(&before, 1))));
+  return ops::scaled_dot_product_attention(q, keys, values, {}, position, false, scale);
 }
 
 Value Decoder::cached(const std::string& name, Value rows) {
@@ -96,13 +108,9 @@ Value Decoder::cached(const std::string& name, Value rows) {
   return updated;
 }
 
-Value Decoder::wanted_rows(Value x) const {
+Value Decoder::result_rows(Value x) const {
   if (shape_.head == Head::every_position) return x;
-  const std::int64_t width = x.shape().back();
-  const Value last = shape_.tokens == 1 ? x
-                                        : ops::slice_by_index(x, {0, shape_.tokens - 1, 0},
-                                                              {shape_.batch, shape_.tokens, width});
-  return ops::reshape(last, {shape_.batch, width});
+  return ops::reshape(x, {shape_.batch, x.shape().back()});
 }
 
 void Decoder::finish(Value x, Value embedding) {

@@ -33,16 +33,21 @@ class Decoder {
   Value conv1d(Value x, const std::string& name, std::int64_t out);
   Value activate(Value x) const { return activated(config_.activation, x); }
 
+  /// Whether all that comes of a layer, but its keys and values, is wanted of the last token alone.
+  bool wants_last_only(std::int64_t layer) const;
+  /// x (B, T, C), or its last row (B, 1, C) in a layer that is wanted of it alone.
+  Value wanted_rows(Value x, std::int64_t layer) const;
+
   /// (B, T, n*D) -> (B, n, T, D).
-  Value split_heads(Value x, std::int64_t count) const;
+  static Value split_heads(Value x, std::int64_t count);
   /// (B, H, T, D) -> (B, T, H*D).
-  Value merge_heads(Value x) const;
-  /// Causal attention of q (B, H, T, D) over k and v (B, G, T, D), preceded by the rows that `layer`'s
-  /// caches hold if there are any: they then become outputs, k and v written into them.
+  static Value merge_heads(Value x);
+  /// Causal attention of the last tokens' q (B, H, up to T, D) over k and v (B, G, T, D), preceded by the
+  /// rows that `layer`'s caches hold if there are any: they then become outputs, k and v written into them.
   Value attention(Value q, Value k, Value v, std::int64_t layer);
 
-  /// x (B, T, C), or its last row (B, C) if only that position's logits are wanted.
-  Value wanted_rows(Value x) const;
+  /// What comes of all layers: (B, T, C), or (B, C) if only the last position's logits are wanted.
+  Value result_rows(Value x) const;
   /// Logits by the embedding (V, C) if the head is tied to it, else by lm_head.weight; the graph's output.
   void finish(Value x, Value embedding);
 

@@ -50,9 +50,10 @@ Value attention_block(Decoder& decoder, Value x, const ModelConfig& config, std:
   const Value qkv = decoder.conv1d(x, prefix + "c_attn", 3 * width);
   const std::vector<std::int64_t> thirds(3, width);
   std::vector<Value> parts = split(qkv, thirds, -1);
-  for (Value& part : parts) part = decoder.split_heads(part, config.heads);
+  parts[0] = decoder.wanted_rows(parts[0], layer);
+  for (Value& part : parts) part = Decoder::split_heads(part, config.heads);
   const Value y = decoder.attention(parts[0], parts[1], parts[2], layer);
-  return decoder.conv1d(decoder.merge_heads(y), prefix + "c_proj", width);
+  return decoder.conv1d(Decoder::merge_heads(y), prefix + "c_proj", width);
 }
 
 Value feed_forward_block(Decoder& decoder, Value x, const ModelConfig& config, const std::string& prefix) {
@@ -70,10 +71,11 @@ Graph build_gpt2(const ModelConfig& config, const ForwardShape& shape, DType dty
   Value x = ops::add(decoder.embed(wte), decoder.rows_at_positions(wpe));
   for (std::int64_t layer = 0; layer < config.layers; ++layer) {
     const std::string prefix = str("transformer.h.", layer, '.');
-    x = ops::add(x, attention_block(decoder, norm(x, prefix + "ln_1"), config, layer, prefix + "attn."));
+    x = ops::add(decoder.wanted_rows(x, layer),
+                 attention_block(decoder, norm(x, prefix + "ln_1"), config, layer, prefix + "attn."));
     x = ops::add(x, feed_forward_block(decoder, norm(x, prefix + "ln_2"), config, prefix + "mlp."));
   }
-  decoder.finish(norm(decoder.wanted_rows(x), "transformer.ln_f"), wte);
+  decoder.finish(norm(decoder.result_rows(x), "transformer.ln_f"), wte);
   return decoder.release();
 }
 

@@ -44,10 +44,11 @@ class LlamaFamily {
     Value x = decoder_.embed(embedding);
     for (std::int64_t layer = 0; layer < config_.layers; ++layer) {
       const std::string prefix = str("model.layers.", layer, '.');
-      x = ops::add(x, attention(norm(x, prefix + "input_layernorm"), layer, prefix + "self_attn."));
+      x = ops::add(decoder_.wanted_rows(x, layer),
+                   attention(norm(x, prefix + "input_layernorm"), layer, prefix + "self_attn."));
       x = ops::add(x, feed_forward(norm(x, prefix + "post_attention_layernorm"), prefix + "mlp."));
     }
-    decoder_.finish(norm(decoder_.wanted_rows(x), "model.norm"), embedding);
+    decoder_.finish(norm(decoder_.result_rows(x), "model.norm"), embedding);
     return decoder_.release();
   }
 
@@ -60,19 +61,29 @@ class LlamaFamily {
   // (B, T, C) -> (B, count, T, D)
   Value project(Value x, const std::string& name, std::int64_t count) {
     const Value y = decoder_.linear(x, name, count * config_.head_dim, config_.qkv_bias);
-    return decoder_.split_heads(y, count);
+    return Decoder::split_heads(y, count);
   }
 
   Value normed(Value x, const std::string& name) { return config_.qk_norm ? norm(x, name) : x; }
 
-  Value rotated(Value x) { return ops::rope(x, angles_.cos, angles_.sin, config_.rope.interleaved); }
+  // Of x (B, H, T, D), or of the last tokens alone.
+  Value rotated(Value x) {
+    const auto last = [&](Value table) {
+      const Shape& shape = table.shape();
+      const std::int64_t first = shape[2] - x.shape()[2];
+      return first == 0 ? table
+                        : ops::slice_by_index(table, {0, 0, first, 0}, {shape[0], 1, shape[2], shape[3]});
+    };
+    return ops::rope(x, last(angles_.cos), last(angles_.sin), config_.rope.interleaved);
+  }
 
   Value attention(Value x, std::int64_t layer, const std::string& prefix) {
-    const Value q = normed(project(x, prefix + "q_proj", config_.heads), prefix + "q_norm");
+    const Value asking = decoder_.wanted_rows(x, layer);
+    const Value q = normed(project(asking, prefix + "q_proj", config_.heads), prefix + "q_norm");
     const Value k = normed(project(x, prefix + "k_proj", config_.kv_heads), prefix + "k_norm");
     const Value v = project(x, prefix + "v_proj", config_.kv_heads);
     const Value y = decoder_.attention(rotated(q), rotated(k), v, layer);
-    return decoder_.linear(decoder_.merge_heads(y), prefix + "o_proj", config_.width,
+    return decoder_.linear(Decoder::merge_heads(y), prefix + "o_proj", config_.width,
                            config_.attention_output_bias);
   }
 

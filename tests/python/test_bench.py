@@ -345,7 +345,8 @@ def test_costs_of_heads_that_share_keys_and_of_a_head_of_its_own() -> None:
     assert cost.head == 264 * 24
     assert cost.body == 2 * (2 * 24 * 24 + 2 * 8 * 24 + 3 * 20 * 24)
     one = models.Cost(GPT2)
-    assert one.prefill(2) == 2 * (2 * 12 * 36 + 11 * 6) + 4 * 6 * 3
+    # Of the only layer: keys and values of two tokens, the rest of the last one.
+    assert one.prefill(2) == 2 * (2 * 2 * 36 + 10 * 36 + 11 * 6) + 4 * 6 * 2
     assert one.training(2, 4) == 8 * (6 * (12 * 36 + 11 * 6) + 12 * 6 * 4)
 
 

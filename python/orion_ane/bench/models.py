@@ -73,6 +73,7 @@ class Cost:
         """Numbers in the matrices of all layers."""
         self.head: int = rows * columns
         width, heads = self._attention(config)
+        self.width = int(config.get("hidden_size") or config["n_embd"])
         self.queries = width * heads
         """Width of all queries of a layer."""
         self.keys = width * int(config.get("num_key_value_heads") or heads)
@@ -84,9 +85,14 @@ class Cost:
         return int(config.get("head_dim") or width), heads
 
     def prefill(self, tokens: int) -> float:
-        """Operations up to the logits of a prompt's last token."""
+        """Operations up to the logits of a prompt's last token: of the last layer, the other
+        tokens' keys and values are all that it needs.
+        """
         seen = tokens * (tokens + 1) / 2
-        return 2.0 * (tokens * self.body + self.head) + 4.0 * self.layers * self.queries * seen
+        layer = self.body / self.layers
+        shared = 2.0 * self.width * self.keys
+        products = tokens * (self.body - layer + shared) + layer - shared + self.head
+        return 2.0 * products + 4.0 * self.queries * ((self.layers - 1) * seen + tokens)
 
     def decode(self, before: int, tokens: int) -> float:
         """Operations of tokens one by one, after so many."""
