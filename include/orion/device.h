@@ -10,6 +10,7 @@
 namespace orion {
 
 struct PackedProgram;
+struct PackedWeights;  // packed_weights.h
 
 /// A device's own copy of a set of named weights, shared by every program compiled with it.
 class DeviceWeights {
@@ -23,6 +24,9 @@ class DeviceWeights {
   virtual void update(const TensorMap& changes) = 0;
   /// Bytes of memory held.
   virtual std::size_t bytes() const = 0;
+  /// The weights in the forms that the programs compiled so far read. The memory is shared: they must not
+  /// change while it is used. Error if this device has no such forms.
+  virtual PackedWeights packed() const;
 };
 
 /// A compiled graph. One caller at a time; several programs may run at once.
@@ -68,6 +72,10 @@ class Device {
   /// The same, the matrices that products read being kept in a format. Error if this device has `exact`
   /// alone.
   virtual std::shared_ptr<DeviceWeights> load_as(const TensorMap& weights, MatrixFormat format);
+  /// The same of what `DeviceWeights::packed` gave, in this process or another: nothing is packed or copied,
+  /// and the memory stays the caller's, so these weights do not change. Error if a matrix is not as large as
+  /// its form asks for, or this device has no such forms.
+  virtual std::shared_ptr<DeviceWeights> load_packed(const PackedWeights& weights);
   /// Error if the graph needs a weight that is missing or of another shape. A float weight of another
   /// width is converted; a value that does not fit fp16 is an Error.
   virtual std::unique_ptr<Program> compile(const Graph& graph, std::shared_ptr<DeviceWeights> weights) = 0;

@@ -200,6 +200,9 @@ class LanguageModel final : public TextModel {
   /// Asks for every weight of the model once. What comes in another width than the precision's is converted
   /// at once; Error if it does not fit, is no float, or has another shape.
   LanguageModel(ModelConfig config, const WeightSource& weights, Precision precision, Device& device);
+  /// With weights that are packed already, such as a `PackedFile`'s: read where they are. Error unless they
+  /// are those of the model, in `dtype` but for what their format has rounded.
+  LanguageModel(ModelConfig config, const PackedWeights& weights, DType dtype, Device& device);
 
   const ModelConfig& config() const override { return config_; }
   DType dtype() const override { return dtype_; }
@@ -208,6 +211,9 @@ class LanguageModel final : public TextModel {
   double compile_seconds() const override { return compile_seconds_; }
   std::int64_t compiles() const override { return compiles_; }
   std::shared_ptr<DeviceWeights> weights() const { return weights_; }
+  /// The weights in the forms that its programs read, to be kept and loaded again. See
+  /// `DeviceWeights::packed`.
+  PackedWeights packed();
   Tensor logits(std::span<const std::int32_t> ids) override;
   /// The same with another adapter than the active one.
   Tensor logits(std::span<const std::int32_t> ids, const std::shared_ptr<const AdapterValues>& adapter);
@@ -222,6 +228,7 @@ class LanguageModel final : public TextModel {
     std::unique_ptr<Program> program;
     std::vector<WeightPort> adapter_ports;
   };
+  LanguageModel(ModelConfig config, DType dtype, Device& device);
   Compiled& program(const ForwardShape& shape, const LoraShape& adapters);
   void read(const CacheStep& step);
   void run(const ForwardShape& shape, std::span<const Binding> bindings,

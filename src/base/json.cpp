@@ -241,6 +241,12 @@ bool JsonPlace::has(std::string_view name) const {
   return find(object(), name) != nullptr;
 }
 
+std::vector<std::string_view> JsonPlace::names() const {
+  std::vector<std::string_view> names;
+  for (const JsonMember& member : object()) names.push_back(member.name);
+  return names;
+}
+
 void JsonPlace::allow(std::initializer_list<std::string_view> names) const {
   for (const JsonMember& member : object())
     if (std::ranges::find(names, member.name) == names.end())

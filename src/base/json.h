@@ -40,6 +40,8 @@ class JsonPlace {
   /// A member of an object; Error if there is none.
   JsonPlace operator[](std::string_view name) const;
   bool has(std::string_view name) const;
+  /// The names of an object's members, in the order of the text.
+  std::vector<std::string_view> names() const;
   /// Error unless every member of the object is one of these.
   void allow(std::initializer_list<std::string_view> names) const;
   /// The elements of a list.

@@ -19,6 +19,10 @@ class CpuDevice final : public Device {
     return std::make_shared<CpuWeights>(weights, format);
   }
 
+  std::shared_ptr<DeviceWeights> load_packed(const PackedWeights& weights) override {
+    return std::make_shared<CpuWeights>(weights);
+  }
+
   std::unique_ptr<Program> compile(const Graph& graph, std::shared_ptr<DeviceWeights> weights) override {
     auto own = std::dynamic_pointer_cast<CpuWeights>(std::move(weights));
     if (own == nullptr) fail("compile: the weights were loaded on another device than cpu");

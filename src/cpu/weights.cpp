@@ -1,5 +1,6 @@
 #include "cpu/weights.h"
 
+#include "base/memory.h"
 #include "base/narrow.h"
 #include "orion/error.h"
 
@@ -31,6 +32,14 @@ Tensor room_of(std::size_t count) {
   return Tensor(TensorType{DType::boolean, {static_cast<std::int64_t>(count)}});
 }
 
+bool is_aligned(const void* address) {
+  return reinterpret_cast<std::uintptr_t>(address) % memory_alignment == 0;
+}
+
+Form form_of(const PackedMatrix& matrix) {
+  return matrix.transposed ? Form::panels_nk : Form::panels_kn;
+}
+
 TensorType row_major(const TensorType& type, Form form) {
   return {form == Form::wide && is_float(type.dtype) ? DType::fp32 : type.dtype, type.shape};
 }
@@ -43,12 +52,41 @@ void check_levels(const Tensor& value, std::string_view name, MatrixFormat forma
            " cannot hold; use fp32, fp16 or bf16");
 }
 
+// The panels of a matrix that somebody else packed.
+Panels checked_panels(const PackedMatrix& matrix, std::string_view name) {
+  const Shape& shape = matrix.type.shape;
+  const Tensor& content = matrix.content;
+  const auto what = [&] { return str("packed weight '", name, "', ", matrix.type, " in ", matrix.format); };
+  if (!is_float(matrix.type.dtype) || shape.rank() < 2) fail(what(), ": a float matrix is needed");
+  // A weight takes at least 4 bits: a shape with more is refused before its size is computed.
+  if (static_cast<std::uint64_t>(shape.size()) / 2 > content.bytes())
+    fail(what(), ": ", content.bytes(), " bytes are too few");
+  Panels panels = panels_of(matrix.type, form_of(matrix), matrix.format);
+  if (content.bytes() != panels.bytes())
+    fail(what(), ": ", content.bytes(), " bytes, ", panels.bytes(), " are needed");
+  if (!is_aligned(content.data())) fail(what(), ": is not at a multiple of ", memory_alignment, " bytes");
+  panels.data = content.data();
+  return panels;
+}
+
 constexpr std::string_view wider = "use fp32";  // what to do about a weight beyond fp16
 
 }  // namespace
 
 CpuWeights::CpuWeights(const TensorMap& weights, MatrixFormat format) : format_(format) {
-  for (const auto& [name, tensor] : weights) entries_[name] = {tensor.type(), tensor, {}, false};
+  for (const auto& [name, tensor] : weights)
+    entries_[name] = {.type = tensor.type(), .given = tensor, .forms = {}};
+}
+
+CpuWeights::CpuWeights(const PackedWeights& weights) : format_(weights.format) {
+  for (const auto& [name, tensor] : weights.tensors)
+    entries_[name] = {.type = tensor.type(), .given = tensor, .forms = {}, .lent = true};
+  for (const auto& [name, matrix] : weights.matrices) {
+    if (entries_.contains(name)) fail("packed weight '", name, "' is there as a tensor too");
+    Entry& entry =
+        entries_[name] = {.type = matrix.type, .given = {}, .forms = {}, .used = true, .lent = true};
+    entry.forms[form_of(matrix)] = {matrix.content, checked_panels(matrix, name)};
+  }
 }
 
 std::vector<Port> CpuWeights::list() const {
@@ -69,6 +107,7 @@ void CpuWeights::update(const TensorMap& changes) {
   std::vector<std::pair<Entry*, Tensor>> checked;
   for (const auto& [name, tensor] : changes) {
     Entry& found = entry(name);
+    if (found.lent) fail("weight '", name, "' is packed, so it does not change: load what it was made from");
     if (tensor.shape() != found.type.shape || is_float(tensor.dtype()) != is_float(found.type.dtype))
       fail("weight '", name, "' is ", found.type, ", the new value is ", tensor.type());
     checked.emplace_back(&found, narrowed(tensor, found.type.dtype, name, wider));
@@ -91,6 +130,24 @@ std::size_t CpuWeights::bytes() const {
   return total;
 }
 
+PackedWeights CpuWeights::packed() const {
+  const std::lock_guard lock(mutex_);
+  PackedWeights result{.format = format_, .matrices = {}, .tensors = {}};
+  for (const auto& [name, entry] : entries_) {
+    const auto panels =
+        std::ranges::find_if(entry.forms, is_panels, [](const auto& made) { return made.first; });
+    if (panels == entry.forms.end()) {
+      result.tensors[name] = entry.given.empty() ? value_of(entry) : entry.given;
+      continue;
+    }
+    const auto& [form, room] = *panels;
+    if (entry.forms.size() > 1)
+      fail("weight '", name, "' is read in several forms: it cannot be packed as one");
+    result.matrices[name] = {entry.type, room.panels.format, form == Form::panels_nk, room.memory};
+  }
+  return result;
+}
+
 void CpuWeights::require(std::string_view name, const TensorType& type) {
   const std::lock_guard lock(mutex_);
   const auto found = entries_.find(name);
@@ -98,7 +155,8 @@ void CpuWeights::require(std::string_view name, const TensorType& type) {
   Entry& e = found->second;
   const bool widths_differ = e.type.dtype != type.dtype && is_float(e.type.dtype) && is_float(type.dtype);
   if (e.type.shape != type.shape || (e.type.dtype != type.dtype && (!widths_differ || e.used)))
-    fail("weight '", name, "' is ", e.type, e.used && e.type.shape == type.shape ? " in another program" : "",
+    fail("weight '", name, "' is ", e.type,
+         e.used && e.type.shape == type.shape ? (e.lent ? " as it is packed" : " in another program") : "",
          ", the graph wants ", type);
   if (widths_differ) {
     e.given = narrowed(e.given, type.dtype, name, wider);
@@ -135,10 +193,12 @@ CpuWeights::Room& CpuWeights::made(Entry& entry, Form form, MatrixFormat format)
     room.panels = panels_of(entry.type, form, format);
     room.memory = room_of(room.panels.bytes());
     room.panels.data = room.memory.data();
+  } else if (entry.lent && value.type() == row_major(entry.type, form) && is_aligned(value.data())) {
+    room.memory = value;
   } else {
     room.memory = Tensor(row_major(entry.type, form));
   }
-  fill(value, form, room);
+  if (room.memory.data() != value.data()) fill(value, form, room);
   entry.given = Tensor();
   return entry.forms.emplace(form, std::move(room)).first->second;
 }

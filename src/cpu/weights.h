@@ -3,6 +3,7 @@
 
 #include "cpu/kernels.h"
 #include "orion/device.h"
+#include "orion/packed_weights.h"
 
 #include <mutex>
 
@@ -19,12 +20,15 @@ enum class Form : std::uint8_t {
 class CpuWeights final : public DeviceWeights {
  public:
   explicit CpuWeights(const TensorMap& weights, MatrixFormat format = MatrixFormat::exact);
+  /// Reads them where they are.
+  explicit CpuWeights(const PackedWeights& weights);
   MatrixFormat format() const { return format_; }
 
   std::vector<Port> list() const override;
   Tensor read(std::string_view name) const override;
   void update(const TensorMap& changes) override;
   std::size_t bytes() const override;
+  PackedWeights packed() const override;
 
   /// Declares that a graph uses `name` as `type`, converting it if it was given in another float width.
   void require(std::string_view name, const TensorType& type);
@@ -45,6 +49,7 @@ class CpuWeights final : public DeviceWeights {
     Tensor given;  // until the first form is made
     std::map<Form, Room> forms;
     bool used = false;
+    bool lent = false;  // the memory is the caller's: read in place, never written
   };
 
   Room& made(Entry& entry, Form form, MatrixFormat format);

@@ -3,6 +3,7 @@
 #include "ir/rewrite.h"
 #include "orion/device.h"
 #include "orion/error.h"
+#include "orion/packed_weights.h"
 
 #include <algorithm>
 
@@ -93,6 +94,14 @@ std::shared_ptr<DeviceWeights> Device::load_as(const TensorMap& weights, MatrixF
   if (format != MatrixFormat::exact)
     fail(name(), " keeps no matrices in ", format, ": choose the device cpu");
   return load(weights);
+}
+
+std::shared_ptr<DeviceWeights> Device::load_packed(const PackedWeights&) {
+  fail(name(), " reads no packed weights: load the model they were made from, or choose the device cpu");
+}
+
+PackedWeights DeviceWeights::packed() const {
+  fail("weights are packed on the device cpu alone");
 }
 
 void Device::check(std::string_view text) const {

@@ -25,6 +25,7 @@ void bind_program(pybind11::module_& m);
 void bind_mil(pybind11::module_& m);
 void bind_model(pybind11::module_& m);
 void bind_package(pybind11::module_& m);
+void bind_packed(pybind11::module_& m);
 void bind_ane(pybind11::module_& m);
 void bind_engine(pybind11::module_& m);
 void bind_dataset(pybind11::module_& m);

@@ -15,6 +15,7 @@ PYBIND11_MODULE(_core, m) {
   orion::bind_lora(m);
   orion::bind_model(m);
   orion::bind_package(m);
+  orion::bind_packed(m);
   orion::bind_ane(m);
   orion::bind_engine(m);
   orion::bind_dataset(m);

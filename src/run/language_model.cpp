@@ -3,6 +3,7 @@
 #include "orion/adapters.h"
 #include "orion/error.h"
 #include "orion/model.h"
+#include "orion/packed_weights.h"
 #include "run/planes.h"
 
 #include <algorithm>
@@ -12,6 +13,13 @@ namespace {
 
 // Decode, logits, and a few prompts of different lengths.
 constexpr std::size_t programs_kept = 8;
+
+const TensorType* type_in(const PackedWeights& weights, std::string_view name) {
+  const auto matrix = weights.matrices.find(name);
+  if (matrix != weights.matrices.end()) return &matrix->second.type;
+  const auto tensor = weights.tensors.find(name);
+  return tensor != weights.tensors.end() ? &tensor->second.type() : nullptr;
+}
 
 }  // namespace
 
@@ -31,18 +39,37 @@ Precision precision_from_name(std::string_view name) {
   fail("dtype '", name, "': fp32, fp16, bf16, int8 or int4 is needed");
 }
 
+LanguageModel::LanguageModel(ModelConfig config, DType dtype, Device& device)
+    : config_(std::move(config)), dtype_(dtype), device_(device) {
+  for (std::int64_t layer = 0; layer < config_.layers; ++layer)
+    for (std::string name : {key_cache_name(layer), value_cache_name(layer)})
+      cache_names_.push_back(std::move(name));
+}
+
 LanguageModel::LanguageModel(ModelConfig config, const WeightSource& weights, Precision precision,
                              Device& device)
-    : config_(std::move(config)), dtype_(precision.dtype), device_(device) {
+    : LanguageModel(std::move(config), precision.dtype, device) {
   TensorMap used;
   for (const Port& wanted : model_weights(config_, dtype_)) {
     used.emplace(wanted.name, load_weight(weights, wanted));
     parameters_ += wanted.type.shape.size();
   }
   weights_ = device_.load_as(used, precision.matrices);
-  for (std::int64_t layer = 0; layer < config_.layers; ++layer)
-    for (std::string name : {key_cache_name(layer), value_cache_name(layer)})
-      cache_names_.push_back(std::move(name));
+}
+
+LanguageModel::LanguageModel(ModelConfig config, const PackedWeights& weights, DType dtype, Device& device)
+    : LanguageModel(std::move(config), dtype, device) {
+  const std::vector<Port> wanted = model_weights(config_, dtype_);
+  for (const Port& port : wanted) {
+    const TensorType* type = type_in(weights, port.name);
+    if (type == nullptr) fail("no packed weight '", port.name, "', which is ", port.type);
+    if (*type != port.type)
+      fail("packed weight '", port.name, "' is ", *type, ", the model asks for ", port.type);
+    parameters_ += port.type.shape.size();
+  }
+  if (const std::size_t count = weights.matrices.size() + weights.tensors.size(); count != wanted.size())
+    fail(count, " packed weights, the model has ", wanted.size());
+  weights_ = device_.load_packed(weights);
 }
 
 Tensor LanguageModel::logits(std::span<const std::int32_t> ids) {
@@ -86,6 +113,12 @@ void LanguageModel::run(const ForwardShape& shape, std::span<const Binding> bind
   for (const WeightPort& port : compiled.adapter_ports)
     compiled.program->bind(port.port, adapter->tensors.at(port.weight));
   compiled.program->run();
+}
+
+PackedWeights LanguageModel::packed() {
+  const std::lock_guard lock(turn_);
+  program({.batch = 1, .tokens = 1, .cache = 0, .head = Head::last_position}, {});
+  return weights_->packed();
 }
 
 LanguageModel::Compiled& LanguageModel::program(const ForwardShape& shape, const LoraShape& capacity) {
