@@ -25,6 +25,7 @@ __all__: list[str] = [
     "LanguageModel",
     "LoraShape",
     "Package",
+    "PackedFile",
     "Program",
     "Sampler",
     "SamplerOptions",
@@ -81,6 +82,7 @@ __all__: list[str] = [
     "verify_ane",
     "violations",
     "write_package",
+    "write_packed",
     "write_program",
     "write_weights",
 ]
@@ -538,6 +540,35 @@ class Package:
     def version(self) -> str:
         """
         The version of Orion that wrote it.
+        """
+
+class PackedFile:
+    """
+    Weights packed for the CPU in a file that is mapped.
+    """
+    def __init__(self, path: os.PathLike | str | bytes) -> None: ...
+    def load(self, config: dict, device: str = "cpu") -> LanguageModel:
+        """
+        The model with these weights, which are read where they are.
+        """
+    def verify(self) -> None:
+        """
+        Error naming the first tensor that is not what was written.
+        """
+    @property
+    def dtype(self) -> str:
+        """
+        How they are kept: "fp32", "int4", ...
+        """
+    @property
+    def source(self) -> str:
+        """
+        What they were made from: a fingerprint.
+        """
+    @property
+    def tensors(self) -> list:
+        """
+        (name, format, shape, bytes) of each.
         """
 
 class TokenFile:
@@ -1097,6 +1128,13 @@ def write_package(
 ) -> None:
     """
     Writes a package: all of it or nothing. `config` is the content of a config.json.
+    """
+
+def write_packed(
+    path: os.PathLike | str | bytes, config: dict, weights: typing.Any, dtype: str, source: str
+) -> None:
+    """
+    Packs a model's weights and writes them, whole or not at all.
     """
 
 def write_program(graph: Graph, weights: dict, directory: os.PathLike | str | bytes) -> None:

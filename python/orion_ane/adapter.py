@@ -20,6 +20,7 @@ from orion_ane import _core, llama2c, storage
 from orion_ane._core import Error, LoraShape
 from orion_ane.checkpoint import Checkpoint, reorder_rotated, save_tensors
 from orion_ane.families import FAMILIES
+from orion_ane.packed import PackedModel
 from orion_ane.safetensors_file import read_safetensors
 
 CONFIG = "adapter_config.json"
@@ -138,7 +139,7 @@ def for_model(adapter: Adapter, model: Mapping[str, Any]) -> Adapter:
     return _in_model_order(adapter, model, llama2c.interleave)
 
 
-def misfit(adapter: Adapter, base: Checkpoint) -> str:
+def misfit(adapter: Adapter, base: Checkpoint | PackedModel) -> str:
     """A sentence if an adapter says that it was trained beside other weights; else empty."""
     if adapter.base in ("", base.fingerprint):
         return ""

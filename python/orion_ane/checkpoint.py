@@ -27,8 +27,10 @@ from orion_ane.tokenizer import Tokenizer
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+PACKED = "model.packed.safetensors"
+"""Weights that only run: see `packed`."""
 # Everything `write` may write, and therefore may replace.
-WRITTEN = frozenset({"config.json", WEIGHTS, *TOKENIZER_FILES})
+WRITTEN = frozenset({"config.json", WEIGHTS, PACKED, *TOKENIZER_FILES})
 
 _BUNDLED = Path(__file__).with_name("models")
 _TORCH_NAMES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
@@ -82,6 +84,11 @@ class Checkpoint:
     """What `read` was given; None for a model that was made in memory."""
     source: Path
     """The file with the weights, or the index of several: what errors name."""
+
+    @property
+    def loaded_dtype(self) -> str:
+        """What it is loaded as, unless something else is asked for."""
+        return "fp32" if self.dtype == "fp32" else "fp16"
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -207,6 +214,11 @@ def fill(
     config.pop("dtype", None)
     arrays = {name: _cast(name, array, dtype) for name, array in weights.items()}
     save_tensors(directory / WEIGHTS, arrays)
+    fill_around(directory, config, tokenizer)
+
+
+def fill_around(directory: Path, config: Mapping[str, Any], tokenizer: Tokenizer | None) -> None:
+    """Writes what a model's directory has beside weights."""
     (directory / "config.json").write_bytes(storage.to_json(config))
     for name, content in (tokenizer.files if tokenizer else {}).items():
         (directory / name).write_bytes(content)
@@ -266,6 +278,11 @@ def _weights_file(directory: Path) -> Path:
     for name in (WEIGHTS, INDEX):
         if (directory / name).is_file():
             return directory / name
+    if (directory / PACKED).is_file():
+        raise Error(
+            f"{directory}: is packed for running on the CPU, which rounds and reorders weights; "
+            "give the model it was made from"
+        )
     pickles = sorted(directory.glob("*.bin")) + sorted(directory.glob("*.pt*"))
     hint = (
         f"; {pickles[0].name} may run code when read: convert it to safetensors" if pickles else ""

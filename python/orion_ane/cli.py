@@ -19,6 +19,7 @@ from orion_ane.doctor_command import add_doctor_arguments, doctor
 from orion_ane.eval_command import add_eval_arguments, evaluate_model
 from orion_ane.generation_command import add_generate_arguments, generate
 from orion_ane.lora_command import add_lora_arguments, use_lora
+from orion_ane.placement import DTYPES
 from orion_ane.prepare_command import add_prepare_arguments, prepare
 from orion_ane.probe_command import add_probe_arguments, probe
 from orion_ane.tokenizer_command import add_tokenizer_arguments, use_tokenizer
@@ -102,7 +103,17 @@ def _inspect(options: Options) -> None:
 def _add_convert_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", help="a Hugging Face directory or a llama2.c .bin")
     parser.add_argument("target", help="what to write: a .bin, or else a directory")
-    parser.add_argument("--dtype", choices=("fp32", "fp16"), help="default: as in the source")
+    parser.add_argument(
+        "--dtype",
+        choices=DTYPES,
+        help="default: as in the source; bf16, int8 and int4 are written packed",
+    )
+    parser.add_argument(
+        "--pack",
+        action="store_true",
+        help="write matrices as the CPU reads them: loading maps the file and copies nothing; for "
+        "running here only, keep the source",
+    )
     parser.add_argument("--tokenizer", metavar="FILE", help="default: the one beside the source")
     parser.add_argument("--force", action="store_true", help="replace a target that exists")
 
@@ -112,6 +123,7 @@ def _convert(options: Options) -> None:
         options.source,
         options.target,
         dtype=options.dtype,
+        pack=options.pack,
         tokenizer_path=options.tokenizer,
         replace=options.force,
     )
@@ -141,8 +153,8 @@ COMMANDS = (
     ),
     Command(
         "convert",
-        "write a model in another form: Hugging Face directory or llama2.c checkpoint",
-        "orion convert stories260K.bin stories260K --dtype fp16",
+        "write a model in another form: Hugging Face directory, llama2.c .bin, or packed to run",
+        "orion convert stories260K stories-int8 --dtype int8",
         _add_convert_arguments,
         _convert,
     ),

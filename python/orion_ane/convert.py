@@ -1,4 +1,4 @@
-"""A model from one form to another: Hugging Face directories and llama2.c checkpoints."""
+"""A model from one form to another: Hugging Face directory, llama2.c checkpoint, packed model."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from orion_ane import (
     checkpoint,
     llama2c,
     llama2c_tokenizer,
+    packed,
     storage,
     tokenizer,
     tokenizer_conversion,
@@ -26,17 +27,27 @@ def convert(
     target: str | Path,
     *,
     dtype: str | None = None,
+    pack: bool = False,
     tokenizer_path: str | Path | None = None,
     replace: bool = False,
 ) -> None:
     """Writes the model `source` as `target`: a llama2.c checkpoint if it ends in `.bin`, else a
     Hugging Face directory.
 
-    `dtype` is fp32 or fp16, by default as in the source (fp32 for bf16: exact). The tokenizer comes
-    along, from `tokenizer_path` if given. Either everything is written or nothing.
+    `dtype` is fp32 or fp16, by default as in the source (fp32 for bf16: exact). With `pack`, and
+    always with bf16, int8 or int4, the directory is a packed model: its weights are as the CPU's
+    programs read them with that dtype, so that loading maps them, and other programs have no use
+    for it. The tokenizer comes along, from `tokenizer_path` if given. Either everything is written
+    or nothing.
     """
     source, target = checkpoint.locate(source), Path(target)
     model = checkpoint.read(source)
+    if pack or dtype in packed.ONLY_PACKED:
+        if target.suffix == ".bin":
+            raise Error(f"{target}: llama2.c checkpoints are fp32; a packed model is a directory")
+        words = tokenizer.load(tokenizer_path) if tokenizer_path else tokenizer.load_if_any(source)
+        packed.write(target, model, words, dtype or model.loaded_dtype, replace=replace)
+        return
     words = tokenizer.load(tokenizer_path or source)
     if target.suffix == ".bin":
         _to_llama2c(model, words, target, dtype=dtype, replace=replace)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from orion_ane import _core, checkpoint, llama2c, llama2c_tokenizer, mil, tokenizer, weights
+from orion_ane import _core, checkpoint, llama2c, llama2c_tokenizer, mil, packed, tokenizer, weights
 from orion_ane._core import Error, Package
 from orion_ane.data import TokenFile, is_token_file
 from orion_ane.safetensors_file import read_safetensors
@@ -49,6 +49,8 @@ def render(report: Report) -> str:
 def _inspect_directory(path: Path) -> Report:
     if _core.is_package(path):
         return _inspect_package(Package(path))
+    if packed.is_packed(path):
+        return _inspect_packed(path)
     if (path / "config.json").is_file():
         return _inspect_model(path)
     if (path / "model.mil").is_file():
@@ -93,6 +95,25 @@ def _inspect_model(path: Path) -> Report:
         "config": {key: value for key, value in model.config.items() if key != "model_type"},
         "tensors": [
             _tensor(name, model.weights.dtype_of(name), model.weights.shape(name)) for name in names
+        ],
+    }
+
+
+def _inspect_packed(path: Path) -> Report:
+    model = packed.read(path)
+    model.verify()
+    tensors = model.file.tensors
+    return {
+        "kind": "packed model",
+        "path": str(path),
+        "model_type": model.config["model_type"],
+        "dtype": model.dtype,
+        "parameters": sum(math.prod(shape) for _, _, shape, _ in tensors),
+        "bytes": sum(size for _, _, _, size in tensors),
+        "made from": model.fingerprint,
+        "config": {key: value for key, value in model.config.items() if key != "model_type"},
+        "tensors": [
+            _tensor(name, kept, shape) | {"bytes": size} for name, kept, shape, size in tensors
         ],
     }
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, cast, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from orion_ane import _core, adapter, checkpoint, tokenizer
+from orion_ane import _core, adapter, checkpoint, packed, tokenizer
 from orion_ane._core import (
     EngineModel,
     Error,
@@ -30,6 +30,7 @@ from orion_ane._core import (
 from orion_ane.adapter import Adapter
 from orion_ane.checkpoint import Checkpoint
 from orion_ane.completion import Completion, CompletionText, Piece, Stats
+from orion_ane.packed import PackedModel
 from orion_ane.placement import DTYPES, Placement, place, place_model
 from orion_ane.tokenizer import Tokenizer
 
@@ -82,7 +83,7 @@ class Model:
     def __init__(
         self,
         core: TextModel,
-        source: Checkpoint | Package,
+        source: Checkpoint | PackedModel | Package,
         dtype: str,
         placement: Placement,
         load_seconds: float,
@@ -96,7 +97,7 @@ class Model:
         self.fell_back = placement.fell_back
         """Whether the engine was preferred but is not there."""
         self._source = source
-        config = source.config if isinstance(source, Checkpoint) else _config_of(source)
+        config = _config_of(source) if isinstance(source, Package) else source.config
         self.config: dict[str, Any] = dict(config)
         """The content of the model's config.json."""
         self.dtype = dtype
@@ -121,9 +122,11 @@ class Model:
 
     @property
     def checkpoint(self) -> Checkpoint:
-        """The model as it was read; Error for a package, which has programs instead."""
+        """The model as it was read; Error for what was made to run only."""
         if isinstance(self._source, Package):
             raise Error(f"{self._source.directory}: a package has no checkpoint; give its model")
+        if isinstance(self._source, PackedModel):
+            raise Error(f"{self._source.path}: is packed; give the model it was made from")
         return self._source
 
     @property
@@ -462,7 +465,8 @@ def load(
     decode: str = "engine",
     head: str = "host",
 ) -> Model:
-    """Loads a bundled model by name, a Hugging Face directory, a llama2.c `.bin`, or a package.
+    """Loads a bundled model by name, a directory (Hugging Face's, or packed), a llama2.c `.bin`, or
+    a package.
 
     `device` is "cpu", "ane" (the Neural Engine), "sim:PROFILE" (the engine simulated) or "auto".
     `policy` says what happens without an engine: "require" it, "prefer" it, "never" use it.
@@ -472,7 +476,7 @@ def load(
     "int4" keep matrices in 8.5 and 4.5 bits a weight, which is fastest for what follows. All but
     "fp16" are the CPU's. `threads` can be chosen once per process, before anything has run; by
     default it is the number of CPUs. A package runs its own programs wherever it is loaded, in
-    fp16.
+    fp16. A packed model (`orion convert`) is mapped, in the dtype that it was made with.
     """
     start = time.perf_counter()
     if dtype is not None and dtype not in DTYPES:
@@ -485,14 +489,29 @@ def load(
         _logger.warning("on the CPU, not on the engine: %s", placement.why_not)
     if _core.is_package(located):
         return _load_package(Package(located), placement, dtype, start)
+    if packed.is_packed(located):
+        return _load_packed(packed.read(located), placement, dtype, start)
     found = checkpoint.read(located)
     found.check_complete()
     if placement.on_engine and dtype not in (None, "fp16"):
         raise Error(f"dtype {dtype!r}: the engine computes in fp16")
-    narrow = placement.on_engine or found.dtype != "fp32"
-    dtype = dtype or ("fp16" if narrow else "fp32")
+    dtype = dtype or ("fp16" if placement.on_engine else found.loaded_dtype)
     core = _core_model(found, placement, dtype)
     return Model(core, found, dtype, placement, time.perf_counter() - start)
+
+
+def _load_packed(
+    found: PackedModel, placement: Placement, dtype: str | None, start: float
+) -> Model:
+    if placement.on_engine:
+        raise Error(f"{found.path}: is packed for the CPU; engines take the model it was made from")
+    if dtype not in (None, found.dtype):
+        raise Error(
+            f"{found.path}: dtype {dtype!r}: is packed in {found.dtype}; leave dtype out, or "
+            "convert the model it was made from again"
+        )
+    core = found.load(placement.device)
+    return Model(core, found, found.dtype, placement, time.perf_counter() - start)
 
 
 def _load_package(package: Package, placement: Placement, dtype: str | None, start: float) -> Model:
