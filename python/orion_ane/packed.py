@@ -58,8 +58,13 @@ class PackedModel:
 
 
 def is_packed(path: Path) -> bool:
-    """Whether a path is a directory with packed weights."""
-    return (path / PACKED).is_file()
+    """Whether a path is a directory with packed weights; Error if it has plain ones too."""
+    if not (path / PACKED).is_file():
+        return False
+    for name in (checkpoint.WEIGHTS, checkpoint.INDEX):
+        if (path / name).exists():
+            raise Error(f"{path}: holds both {name} and {PACKED}; remove one of them")
+    return True
 
 
 def read(directory: Path) -> PackedModel:

@@ -137,7 +137,10 @@ PackedWeights CpuWeights::packed() const {
     const auto panels =
         std::ranges::find_if(entry.forms, is_panels, [](const auto& made) { return made.first; });
     if (panels == entry.forms.end()) {
-      result.tensors[name] = entry.given.empty() ? value_of(entry) : entry.given;
+      const auto natural = entry.forms.find(Form::natural);
+      result.tensors[name] = !entry.given.empty()           ? entry.given
+                             : natural == entry.forms.end() ? value_of(entry)
+                                                            : natural->second.memory;
       continue;
     }
     const auto& [form, room] = *panels;

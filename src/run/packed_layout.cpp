@@ -84,8 +84,8 @@ void read_place(const JsonPlace& tensor, PackedEntry& entry) {
   const std::vector<JsonPlace> offsets = tensor["data_offsets"].items();
   if (offsets.size() != 2) tensor["data_offsets"].reject("begin and end");
   const std::int64_t begin = offsets[0].integer(0, most);
-  const std::int64_t bytes = offsets[1].integer(begin, most) - begin;
-  const Shape stored = entry.form ? Shape{std::max<std::int64_t>(bytes, 1)} : entry.type.shape;
+  const std::int64_t bytes = offsets[1].integer(begin + 1, most) - begin;
+  const Shape stored = entry.form ? Shape{bytes} : entry.type.shape;
   if (shape_of(tensor["shape"]) != stored) tensor["shape"].reject(str(stored));
   entry.begin = static_cast<std::uint64_t>(begin);
   entry.bytes = static_cast<std::uint64_t>(bytes);
@@ -105,6 +105,14 @@ void check_places(PackedLayout& layout, std::uint64_t available, std::string_vie
     if (next > available) fail(name(), " ends at byte ", next, " of ", available, ": the file is cut off");
   }
   if (next != available) fail(what, ": ", available - next, " bytes after the last tensor");
+}
+
+Precision precision_of(const JsonPlace& place, std::string_view what) {
+  try {
+    return precision_from_name(place.text());
+  } catch (const Error& error) {
+    fail(what, ": ", error.what());
+  }
 }
 
 void check_kind(const JsonPlace& facts, std::string_view what) {
@@ -142,7 +150,7 @@ PackedLayout read_packed_layout(std::span<const std::byte> file, std::string_vie
   const JsonPlace facts = header[metadata];
   check_kind(facts, what);
   PackedLayout layout{.dtype = facts["dtype"].text(), .source = facts["source"].text()};
-  const DType dtype = precision_from_name(layout.dtype).dtype;
+  const DType dtype = precision_of(facts["dtype"], what).dtype;
   layout.data = length_bytes + text.size();
   const std::string inside = str(what, ": tensors");
   const Json tensors_json = parse_json(facts["tensors"].text(), inside);

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,13 +17,14 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from orion_ane import _core, checkpoint
+from orion_ane import _core, checkpoint, packed
 from orion_ane._core import Error
 from orion_ane.bench import machine
 from orion_ane.bench.models import WIDTHS, Cost, random_ids
 from orion_ane.bench.remote import Contender, Remote, running
 from orion_ane.bench.report import Ceiling, Row, Work, speed_row
 from orion_ane.placement import DTYPES
+from orion_ane.process_memory import peak_memory
 
 SUITE = "inference"
 REFERENCE = "orion fp32"
@@ -50,8 +53,12 @@ class OrionDecoder:
     """A model of ours with its weights kept in one way on one device."""
 
     def __init__(self, path: str, dtype: str, device: str) -> None:
+        self.model: _core.TextModel
+        if packed.is_packed(Path(path)):
+            self.model = packed.read(Path(path)).load(device)
+            return
         found = checkpoint.read(Path(path))
-        self.model: _core.TextModel = (
+        self.model = (
             _core.LanguageModel(found.config, found.weights, dtype, device)
             if device == "cpu"
             else _core.EngineModel(found.config, found.weights, device)
@@ -107,7 +114,7 @@ def text_for(config: Mapping[str, Any], *, quick: bool) -> Text:
 
 
 def our_contenders(path: Path, device: str) -> list[Contender]:
-    """Every way of keeping weights that the device has."""
+    """Every way of keeping weights that the model and the device have."""
     return [
         Contender(
             _name(dtype, device),
@@ -117,11 +124,13 @@ def our_contenders(path: Path, device: str) -> list[Contender]:
             products=PRODUCTS.get(dtype, "fp32"),
             on_cpu=device == "cpu",
         )
-        for dtype in _dtypes(device)
+        for dtype in _dtypes(path, device)
     ]
 
 
-def _dtypes(device: str) -> tuple[str, ...]:
+def _dtypes(path: Path, device: str) -> tuple[str, ...]:
+    if packed.is_packed(path):
+        return (packed.read(path).dtype,)
     return DTYPES if device == "cpu" else ("fp16",)  # engines compute in nothing else
 
 
@@ -135,7 +144,7 @@ def compete(
     text: Text,
     rounds: int,
     ceiling: Ceiling,
-    reference: Logits,
+    reference: Logits | None,
 ) -> tuple[list[Row], Ceiling]:
     """Rows of all contenders, which take turns, and the ceiling that they are shares of: what
     memory gives is measured in every round too, as on a shared machine it changes within seconds.
@@ -147,6 +156,7 @@ def compete(
         errors = {
             name: (error_of(name, remote.call("logits", text.ids), reference), ERROR)
             for name, remote in remotes.items()
+            if reference is not None
         }
         for turn in range(rounds + 1):  # the first is to warm up
             streams.append(machine.reading())
@@ -170,7 +180,7 @@ def compete(
             (float(tokens), "tokens/s"),
             work(cost, text, c),
             ceiling if c.on_cpu else None,
-            errors[c.name],
+            errors.get(c.name),
         )
         for task, seconds, tokens, work in tasks
         for c in contenders
@@ -180,8 +190,10 @@ def compete(
     return rows, ceiling
 
 
-def reference_logits(path: Path, text: Text) -> Logits:
-    """Those of our fp32 model on the CPU."""
+def reference_logits(path: Path, text: Text) -> Logits | None:
+    """Those of our fp32 model on the CPU; None for a packed model, which has its own width only."""
+    if packed.is_packed(path):
+        return None
     with Remote(REFERENCE, OrionDecoder, (str(path), "fp32", "cpu")) as remote:
         return np.asarray(remote.call("logits", text.ids))
 
@@ -212,22 +224,58 @@ def error_of(name: str, logits: Logits, reference: Logits) -> float:
 # -- a new process --------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Start:
+    """What a new process took."""
+
+    first_token: float
+    """Seconds from its start."""
+    load: float
+    """Seconds of loading the model in it."""
+    memory: float
+    """MiB it had at most."""
+
+
+_STARTS: tuple[tuple[str, str, Callable[[Start], float]], ...] = (
+    ("start to first token", "s", lambda start: start.first_token),
+    ("load", "s", lambda start: start.load),
+    ("memory of a start", "MiB", lambda start: start.memory),
+)
+
+
 def cold_starts(model: str, path: Path, device: str, rounds: int) -> list[Row]:
-    """Seconds from starting a process to its first token, and of loading the model in it. The
-    files have been read before.
+    """New processes up to their first token, in turns: the model in every width and, on the CPU,
+    the same packed. The files have been read before.
     """
-    found = {
-        _name(dtype, device): [_cold_start(path, dtype, device) for _ in range(rounds)]
-        for dtype in _dtypes(device)
-    }
+    with _ways(path, device) as ways:
+        found: dict[str, list[Start]] = {name: [] for name in ways}
+        for _ in range(rounds):
+            for name, (where, dtype) in ways.items():
+                found[name].append(_cold_start(where, dtype, device))
     return [
-        Row(SUITE, f"{model}: {what}", name, "s", [start[i] for start in starts])
-        for i, what in enumerate(("start to first token", "load"))
+        Row(SUITE, f"{model}: {what}", name, unit, [part(start) for start in starts])
+        for what, unit, part in _STARTS
         for name, starts in found.items()
     ]
 
 
-def _cold_start(path: Path, dtype: str, device: str) -> tuple[float, float]:
+@contextlib.contextmanager
+def _ways(path: Path, device: str) -> Iterator[dict[str, tuple[Path, str]]]:
+    """The model and width of each contender."""
+    as_it_is = {_name(dtype, device): (path, dtype) for dtype in _dtypes(path, device)}
+    if device != "cpu" or packed.is_packed(path):
+        yield as_it_is
+        return
+    with tempfile.TemporaryDirectory(prefix="orion-bench-") as folder:
+        found = checkpoint.read(path)
+        beside = {}
+        for name, (_, dtype) in as_it_is.items():
+            packed.write(Path(folder, dtype), found, None, dtype, replace=False)
+            beside[f"{name} packed"] = (Path(folder, dtype), dtype)
+        yield as_it_is | beside
+
+
+def _cold_start(path: Path, dtype: str, device: str) -> Start:
     command = [sys.executable, "-m", __name__, str(path), dtype, device]
     start = time.perf_counter()
     done = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -237,7 +285,8 @@ def _cold_start(path: Path, dtype: str, device: str) -> tuple[float, float]:
     _, complaint = done.communicate()
     if done.returncode != 0 or not line:
         raise Error(f"a new process with {path}: {complaint.strip() or done.returncode}")
-    return first, float(json.loads(line)["load"])
+    told = json.loads(line)
+    return Start(first, float(told["load"]), float(told["memory"]) / 2**20)
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -247,7 +296,7 @@ def main(arguments: Sequence[str]) -> None:
     model = OrionDecoder(path, dtype, device)
     load = time.perf_counter() - start
     model.prefill([1, 2, 3, 4])
-    print(json.dumps({"load": load}), flush=True)
+    print(json.dumps({"load": load, "memory": peak_memory()}), flush=True)
 
 
 if __name__ == "__main__":
