@@ -197,8 +197,8 @@ Precision precision_from_name(std::string_view name);
 /// A configuration with its weights on a device that runs whole models. The programs used last are kept.
 class LanguageModel final : public TextModel {
  public:
-  /// Asks for every weight of the model once. What comes in another width than the precision's is converted
-  /// at once; Error if it does not fit, is no float, or has another shape.
+  /// Asks for every weight of the model once; Error if it does not fit the precision's width, is no float, or
+  /// has another shape. It is kept until the first program has it in its own form.
   LanguageModel(ModelConfig config, const WeightSource& weights, Precision precision, Device& device);
   /// With weights that are packed already, such as a `PackedFile`'s: read where they are. Error unless they
   /// are those of the model, in `dtype` but for what their format has rounded.

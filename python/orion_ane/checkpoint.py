@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,8 +42,8 @@ class Weights(Mapping[str, NDArray[Any]]):
     """Tensors by name, views of the mapped file where NumPy has the type.
 
     NumPy has no bf16: such a tensor is widened to fp32, which is exact, each time it is asked for.
-    The file's pages with the tensor asked for before are given back then, so that going through
-    all of them holds one at a time.
+    The file's pages with a tensor are given back when the next one is asked for, and again when
+    the last that holds the view drops it: what was copied is not in memory twice.
     """
 
     def __init__(self, stored: Mapping[str, Stored]) -> None:
@@ -53,7 +54,12 @@ class Weights(Mapping[str, NDArray[Any]]):
         if self._read is not None:
             release_pages(self._read.raw)
         self._read = self._stored[name]
-        return self._read.array()
+        array = self._read.array()
+        if array is not self._read.raw:
+            return array
+        view = array.view(np.ndarray)
+        weakref.finalize(view, release_pages, array).atexit = False
+        return view
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._stored)

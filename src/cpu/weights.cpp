@@ -10,6 +10,8 @@
 namespace orion::cpu {
 namespace {
 
+constexpr std::string_view wider = "use fp32";  // what to do about a weight beyond fp16
+
 bool is_panels(Form form) {
   return form == Form::panels_nk || form == Form::panels_kn;
 }
@@ -44,12 +46,22 @@ TensorType row_major(const TensorType& type, Form form) {
   return {form == Form::wide && is_float(type.dtype) ? DType::fp32 : type.dtype, type.shape};
 }
 
+template <class T, class Test>
+std::int64_t first_of(const Tensor& value, const Test& test) {
+  const std::span<T> elements = value.as<T>();
+  return std::ranges::find_if(elements, test) - elements.begin();
+}
+
 void check_levels(const Tensor& value, std::string_view name, MatrixFormat format) {
   if (format != MatrixFormat::int8 && format != MatrixFormat::int4) return;
-  for (std::int64_t i = 0; i < value.shape().size(); ++i)
-    if (!std::isfinite(value.at(i)))
-      fail("weight '", name, "': element ", i, " is ", value.at(i), ", which ", format,
-           " cannot hold; use fp32, fp16 or bf16");
+  constexpr std::uint16_t exponent = 0x7C00;
+  const std::int64_t bad =
+      value.dtype() == DType::fp16
+          ? first_of<std::uint16_t>(value, [](std::uint16_t x) { return (x & exponent) == exponent; })
+          : first_of<float>(value, [](float x) { return !std::isfinite(x); });
+  if (bad < value.shape().size())
+    fail("weight '", name, "': element ", bad, " is ", value.at(bad), ", which ", format,
+         " cannot hold; use fp32, fp16 or bf16");
 }
 
 // The panels of a matrix that somebody else packed.
@@ -69,8 +81,6 @@ Panels checked_panels(const PackedMatrix& matrix, std::string_view name) {
   return panels;
 }
 
-constexpr std::string_view wider = "use fp32";  // what to do about a weight beyond fp16
-
 }  // namespace
 
 CpuWeights::CpuWeights(const TensorMap& weights, MatrixFormat format) : format_(format) {
@@ -83,8 +93,7 @@ CpuWeights::CpuWeights(const PackedWeights& weights) : format_(weights.format) {
     entries_[name] = {.type = tensor.type(), .given = tensor, .forms = {}, .lent = true};
   for (const auto& [name, matrix] : weights.matrices) {
     if (entries_.contains(name)) fail("packed weight '", name, "' is there as a tensor too");
-    Entry& entry =
-        entries_[name] = {.type = matrix.type, .given = {}, .forms = {}, .used = true, .lent = true};
+    Entry& entry = entries_[name] = {.type = matrix.type, .given = {}, .forms = {}, .lent = true};
     entry.forms[form_of(matrix)] = {matrix.content, checked_panels(matrix, name)};
   }
 }
@@ -99,7 +108,8 @@ std::vector<Port> CpuWeights::list() const {
 Tensor CpuWeights::read(std::string_view name) const {
   const std::lock_guard lock(mutex_);
   const Entry& found = entry(name);
-  return found.given.empty() ? value_of(found) : found.given.clone();
+  if (found.given.empty()) return value_of(found);
+  return narrowed(found.given, found.type.dtype, name, wider).clone();
 }
 
 void CpuWeights::update(const TensorMap& changes) {
@@ -138,7 +148,7 @@ PackedWeights CpuWeights::packed() const {
         std::ranges::find_if(entry.forms, is_panels, [](const auto& made) { return made.first; });
     if (panels == entry.forms.end()) {
       const auto natural = entry.forms.find(Form::natural);
-      result.tensors[name] = !entry.given.empty()           ? entry.given
+      result.tensors[name] = !entry.given.empty() ? narrowed(entry.given, entry.type.dtype, name, wider)
                              : natural == entry.forms.end() ? value_of(entry)
                                                             : natural->second.memory;
       continue;
@@ -156,16 +166,15 @@ void CpuWeights::require(std::string_view name, const TensorType& type) {
   const auto found = entries_.find(name);
   if (found == entries_.end()) fail("no weight '", name, "' was given: ", type, " is needed");
   Entry& e = found->second;
-  const bool widths_differ = e.type.dtype != type.dtype && is_float(e.type.dtype) && is_float(type.dtype);
-  if (e.type.shape != type.shape || (e.type.dtype != type.dtype && (!widths_differ || e.used)))
+  const bool free = e.forms.empty();  // nobody reads it yet, so it may be of another width
+  const bool floats = is_float(e.type.dtype) && is_float(type.dtype);
+  if (e.type.shape != type.shape || (e.type.dtype != type.dtype && !(free && floats)))
     fail("weight '", name, "' is ", e.type,
-         e.used && e.type.shape == type.shape ? (e.lent ? " as it is packed" : " in another program") : "",
+         free || e.type.shape != type.shape ? ""
+         : e.lent                           ? " as it is packed"
+                                            : " in another program",
          ", the graph wants ", type);
-  if (widths_differ) {
-    e.given = narrowed(e.given, type.dtype, name, wider);
-    e.type = type;
-  }
-  e.used = true;
+  e.type = type;
 }
 
 bool CpuWeights::has(std::string_view name, Form form) const {
@@ -177,7 +186,7 @@ const void* CpuWeights::rows(std::string_view name, Form form) {
   const std::lock_guard lock(mutex_);
   Entry& found = entry(name);
   if (form == Form::wide && found.type.dtype != DType::fp16) form = Form::natural;
-  return made(found, form, MatrixFormat::exact).memory.data();
+  return made(found, name, form, MatrixFormat::exact).memory.data();
 }
 
 Panels CpuWeights::panels(std::string_view name, Form form, bool by_rows) {
@@ -185,12 +194,13 @@ Panels CpuWeights::panels(std::string_view name, Form form, bool by_rows) {
   const MatrixFormat format = by_rows && format_ == MatrixFormat::int4 ? MatrixFormat::int8 : format_;
   Entry& found = entry(name);
   if (!found.given.empty()) check_levels(found.given, name, format);
-  return made(found, form, format).panels;
+  return made(found, name, form, format).panels;
 }
 
-CpuWeights::Room& CpuWeights::made(Entry& entry, Form form, MatrixFormat format) {
+CpuWeights::Room& CpuWeights::made(Entry& entry, std::string_view name, Form form, MatrixFormat format) {
   if (const auto existing = entry.forms.find(form); existing != entry.forms.end()) return existing->second;
-  const Tensor value = entry.given.empty() ? value_of(entry) : entry.given;
+  const Tensor value =
+      entry.given.empty() ? value_of(entry) : narrowed(entry.given, entry.type.dtype, name, wider);
   Room room;
   if (is_panels(form)) {
     room.panels = panels_of(entry.type, form, format);

@@ -46,13 +46,12 @@ class CpuWeights final : public DeviceWeights {
   };
   struct Entry {
     TensorType type;
-    Tensor given;  // until the first form is made
+    Tensor given;  // until the first form is made; of any float width
     std::map<Form, Room> forms;
-    bool used = false;
     bool lent = false;  // the memory is the caller's: read in place, never written
   };
 
-  Room& made(Entry& entry, Form form, MatrixFormat format);
+  Room& made(Entry& entry, std::string_view name, Form form, MatrixFormat format);
   static void fill(const Tensor& value, Form form, const Room& room);
   static Tensor value_of(const Entry& entry);
   Entry& entry(std::string_view name);

@@ -23,12 +23,29 @@ const TensorType* type_in(const PackedWeights& weights, std::string_view name) {
 
 }  // namespace
 
-Tensor load_weight(const WeightSource& weights, const Port& wanted) {
+namespace {
+
+constexpr std::string_view wider = "load the model with dtype fp32";
+
+Tensor found_weight(const WeightSource& weights, const Port& wanted) {
   const Tensor weight = weights(wanted.name);
   if (weight.empty()) fail("no weight '", wanted.name, "', which is ", wanted.type.shape);
   if (!is_float(weight.dtype()) || weight.shape() != wanted.type.shape)
     fail("weight '", wanted.name, "' is ", weight.type(), ", a float of ", wanted.type.shape, " is needed");
-  return narrowed(weight, wanted.type.dtype, wanted.name, "load the model with dtype fp32");
+  return weight;
+}
+
+// As it was found: whoever packs it converts it, so that no second copy of all weights is made before.
+Tensor fitting_weight(const WeightSource& weights, const Port& wanted) {
+  const Tensor weight = found_weight(weights, wanted);
+  if (wanted.type.dtype == DType::fp16) check_fits_half(weight, wanted.name, wider);
+  return weight;
+}
+
+}  // namespace
+
+Tensor load_weight(const WeightSource& weights, const Port& wanted) {
+  return narrowed(found_weight(weights, wanted), wanted.type.dtype, wanted.name, wider);
 }
 
 Precision precision_from_name(std::string_view name) {
@@ -51,7 +68,7 @@ LanguageModel::LanguageModel(ModelConfig config, const WeightSource& weights, Pr
     : LanguageModel(std::move(config), precision.dtype, device) {
   TensorMap used;
   for (const Port& wanted : model_weights(config_, dtype_)) {
-    used.emplace(wanted.name, load_weight(weights, wanted));
+    used.emplace(wanted.name, fitting_weight(weights, wanted));
     parameters_ += wanted.type.shape.size();
   }
   weights_ = device_.load_as(used, precision.matrices);
