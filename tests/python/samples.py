@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -101,6 +102,13 @@ def write_model(directory: Path, config: Mapping[str, Any], weights: Mapping[str
     (directory / "config.json").write_text(json.dumps(config))
     safetensors.numpy.save_file(dict(weights), directory / "model.safetensors")
     return directory
+
+
+def mapped(path: Path, kind: str = "Rss") -> int:
+    """Bytes of a file that this process has mapped, in memory as `kind`: Rss or Private_Dirty."""
+    maps = Path("/proc/self/smaps").read_text("utf-8")
+    found = re.findall(rf" {re.escape(str(path))}\n(?:[A-Z]\w+: .*\n)*?{kind}: +(\d+) kB", maps)
+    return sum(map(int, found)) * 1024
 
 
 def llama2c_entries(learnt: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:

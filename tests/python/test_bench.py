@@ -75,6 +75,9 @@ def test_inference_tells_speed_shares_errors_memory_and_cold_start(
         assert rows["stories260K: load", name, "s"].median > 0
         load = rows["stories260K: load", name, "s"]
         assert load.median < rows["stories260K: start to first token", name, "s"].median
+        for way in (name, f"{name} packed"):
+            assert rows["stories260K: load", way, "s"].median > 0
+            assert rows["stories260K: memory of a start", way, "MiB"].median > 20
     found = json.loads(file.read_text())
     assert found["command"] == "orion bench inference --model stories260K --repeat 1 --quick"
     assert set(found["machine"]) == {"cpu", "cpus", "system", "instruction set", "threads"}

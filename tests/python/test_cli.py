@@ -223,7 +223,7 @@ def test_text_that_is_not_utf8(storyteller: Storyteller, capsys: Capture, option
         ("generate --prompt x --policy maybe", "--policy: invalid choice: 'maybe'"),
         ("generate --prompt x --head both", "--head: invalid choice: 'both'"),
         ("generate --prompt x --top 3", "unrecognized arguments: --top 3"),
-        ("convert a b --dtype int8", "--dtype: invalid choice: 'int8'"),
+        ("convert a b --dtype int2", "--dtype: invalid choice: 'int2'"),
         ("inspect", "the following arguments are required: path"),
     ],
 )

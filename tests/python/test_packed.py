@@ -18,7 +18,7 @@ from orion_ane import adapter, checkpoint, cli, convert, inspection, packed
 from orion_ane.checkpoint import PACKED
 from orion_ane.initialization import random_weights
 from orion_ane.placement import DTYPES
-from samples import write_model
+from samples import mapped, write_model
 
 Capture = pytest.CaptureFixture[str]
 
@@ -150,13 +150,6 @@ def test_adapters_and_evaluation(small: Path, tmp_path: Path) -> None:
     assert losses[0] == losses[1]
 
 
-def mapped(path: Path, kind: str) -> int:
-    """Bytes of a file that this process has mapped, in memory as `kind`: Rss, Private_Dirty."""
-    maps = Path("/proc/self/smaps").read_text("utf-8")
-    found = re.findall(rf" {re.escape(str(path))}\n(?:[A-Z]\w+: .*\n)*?{kind}: +(\d+) kB", maps)
-    return sum(map(int, found)) * 1024
-
-
 @pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="needs /proc/self/smaps")
 def test_loading_reads_no_matrix_and_running_copies_none(tmp_path: Path) -> None:
     config = {**CONFIGS["llama-untied"], "hidden_size": 384, "intermediate_size": 3000}
@@ -168,6 +161,18 @@ def test_loading_reads_no_matrix_and_running_copies_none(tmp_path: Path) -> None
     model.logits(IDS)
     assert mapped(file, "Rss") > file.stat().st_size * 0.9
     assert mapped(file, "Private_Dirty") == 0
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="needs /proc/self/smaps")
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_plain_checkpoint_is_not_held_beside_what_is_packed(dtype: str, tmp_path: Path) -> None:
+    config = {**CONFIGS["llama-untied"], "hidden_size": 384, "intermediate_size": 6000}
+    found = write_model(tmp_path, config, random_weights(config)) / checkpoint.WEIGHTS
+    model = orion.load(tmp_path, dtype=dtype)
+    little = found.stat().st_size // 4
+    assert mapped(found, "Rss") < little
+    model.logits(IDS)
+    assert mapped(found, "Rss") < little
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "model.safetensors.index.json"])

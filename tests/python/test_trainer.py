@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,7 +17,7 @@ import orion_ane as orion
 import pytest
 from numpy.typing import NDArray
 from orion_ane import _core, checkpoint
-from samples import write_model
+from samples import mapped, write_model
 
 Array = NDArray[Any]
 
@@ -342,13 +341,6 @@ def test_steps_of_any_size_raise_no_false_alarm(device: str, rate: float) -> Non
 
 
 # -- nothing left behind --------------------------------------------------------------------------
-
-
-def mapped(path: Path) -> int:
-    """Bytes of a file that this process has in memory."""
-    maps = Path("/proc/self/smaps").read_text("utf-8")
-    found = re.findall(rf" {re.escape(str(path))}\n(?:[A-Z]\w+: .*\n)*?Rss: +(\d+) kB", maps)
-    return sum(map(int, found)) * 1024
 
 
 class Watched(Mapping[str, Array]):
