@@ -126,6 +126,7 @@ def learners(path: str, _: Lesson) -> list[Contender]:
         Contender("pytorch mkl-avx512 fp32", TorchLearner, (path, False, False), env=MKL_AVX512),
         Contender("pytorch compile fp32", TorchLearner, (path, False, True)),
         Contender("pytorch bf16", TorchLearner, (path, True, False), products="bf16"),
+        Contender("pytorch compile bf16", TorchLearner, (path, True, True), products="bf16"),
     ]
 
 

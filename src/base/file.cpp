@@ -7,6 +7,10 @@
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#ifdef __linux__
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#endif
 #include <unistd.h>
 #include <algorithm>
 #include <cassert>
@@ -100,13 +104,23 @@ int open_locked(const fs::path& path) {
   }
 }
 
+// Whether the file system could let one file have the blocks of another.
+bool shares_blocks([[maybe_unused]] int from, [[maybe_unused]] int to) {
+#ifdef FICLONE
+  return ::ioctl(to, FICLONE, from) == 0;
+#else
+  return false;
+#endif
+}
+
 // Bytes the kernel copied for us; 0 if it cannot between these files.
 std::uint64_t copy_in_kernel([[maybe_unused]] int from, [[maybe_unused]] int to,
-                             [[maybe_unused]] std::uint64_t size) {
+                             [[maybe_unused]] FileRange range) {
   std::uint64_t copied = 0;
 #ifdef __linux__
-  while (copied < size) {
-    const ssize_t count = ::copy_file_range(from, nullptr, to, nullptr, size - copied, 0);
+  auto read_at = static_cast<off_t>(range.offset), write_at = read_at;
+  while (copied < range.size) {
+    const ssize_t count = ::copy_file_range(from, &read_at, to, &write_at, range.size - copied, 0);
     if (count <= 0) break;
     copied += static_cast<std::uint64_t>(count);
   }
@@ -185,12 +199,29 @@ void ReplacedFile::write_at(std::uint64_t offset, std::span<const std::byte> byt
   }
 }
 
-void ReplacedFile::start_from(const fs::path& source) {
+void ReplacedFile::start_from(const fs::path& source, std::span<const FileRange> written_next) {
   assert(size_ == 0);
   const Descriptor opened(open_to_read(source));
   const std::uint64_t size = regular_size(opened.get(), source);
-  size_ = copy_in_kernel(opened.get(), descriptor_, size);
-  if (size_ < size) write(MappedFile(source).bytes().subspan(static_cast<std::size_t>(size_)));
+  if (shares_blocks(opened.get(), descriptor_)) {
+    size_ = size;
+    return;
+  }
+  std::uint64_t at = 0;
+  for (const FileRange& range : written_next) {
+    copy_from(opened.get(), source, {at, range.offset - at});
+    at = range.offset + range.size;
+  }
+  copy_from(opened.get(), source, {at, size - at});
+}
+
+void ReplacedFile::copy_from(int source, const fs::path& name, FileRange range) {
+  const std::uint64_t copied = copy_in_kernel(source, descriptor_, range);
+  size_ = std::max(size_, range.offset + copied);
+  if (copied < range.size)
+    write_at(range.offset + copied,
+             MappedFile(name).bytes().subspan(static_cast<std::size_t>(range.offset + copied),
+                                              static_cast<std::size_t>(range.size - copied)));
 }
 
 void ReplacedFile::read_at(std::uint64_t offset, std::span<std::byte> bytes) const {

@@ -32,6 +32,12 @@ class MappedFile {
 /// What the new content of a file must outlive.
 enum class Survives { power_loss, process_end };
 
+/// Bytes of a file.
+struct FileRange {
+  std::uint64_t offset = 0;
+  std::uint64_t size = 0;
+};
+
 /// Writes the next content of a file beside it, then puts it in the file's place in one step: whoever
 /// opens `path`, at any moment and after any crash, finds the old content or the new, never a mixture.
 ///
@@ -51,8 +57,9 @@ class ReplacedFile {
   void write(std::span<const std::byte> bytes);
   /// Overwrites what was written before.
   void write_at(std::uint64_t offset, std::span<const std::byte> bytes);
-  /// Starts with the whole of `source`, sharing its blocks where the file system can. Before any write.
-  void start_from(const std::filesystem::path& source);
+  /// Starts with `source`, sharing its blocks where the file system can, else without the bytes of
+  /// `written_next` (in order, apart from each other): all of these must be written. Before any write.
+  void start_from(const std::filesystem::path& source, std::span<const FileRange> written_next = {});
   /// Fills `bytes` with what was written at `offset`.
   void read_at(std::uint64_t offset, std::span<std::byte> bytes) const;
   /// Bytes written so far.
@@ -61,6 +68,8 @@ class ReplacedFile {
   void commit(Survives survives = Survives::power_loss);
 
  private:
+  void copy_from(int source, const std::filesystem::path& name, FileRange range);
+
   std::filesystem::path path_;
   std::filesystem::path next_;
   int descriptor_ = -1;

@@ -178,10 +178,13 @@ const Chunk& chunk_of(const WeightFile& file, const Key& key) {
 }
 
 void verify_written(const ReplacedFile& file, std::uint64_t offset, std::span<const std::byte> data) {
-  std::vector<std::byte> written(data.size());
-  file.read_at(offset, written);
-  if (!std::ranges::equal(written, data))
-    fail("weight file: what was written at byte ", offset, " reads differently");
+  std::vector<std::byte> written(std::min(data.size(), std::size_t{1} << 20));
+  for (; !data.empty(); data = data.subspan(written.size()), offset += written.size()) {
+    written.resize(std::min(written.size(), data.size()));
+    file.read_at(offset, written);
+    if (std::memcmp(written.data(), data.data(), written.size()) != 0)
+      fail("weight file: what was written from byte ", offset, " on reads differently");
+  }
 }
 
 }  // namespace
@@ -260,11 +263,16 @@ void patch(const std::filesystem::path& path, std::span<const Change> changes, b
     if (!changed.insert(chunk.offset).second)
       fail(path.string(), ": ", key_text(change.key), " is changed twice");
   }
-  next.start_from(path);
+  const auto payload_of = [&](const Change& change) {
+    return chunk_of(file, change.key).offset + sizeof(Metadata);
+  };
+  std::vector<FileRange> written;
+  for (const Change& change : changes) written.push_back({payload_of(change), change.data.size()});
+  std::ranges::sort(written, {}, &FileRange::offset);
+  next.start_from(path, written);
   for (const Change& change : changes) {
-    const std::uint64_t payload = chunk_of(file, change.key).offset + sizeof(Metadata);
-    next.write_at(payload, change.data);
-    verify_written(next, payload, change.data);
+    next.write_at(payload_of(change), change.data);
+    verify_written(next, payload_of(change), change.data);
   }
   next.commit(durable ? Survives::power_loss : Survives::process_end);
 }

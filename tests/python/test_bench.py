@@ -110,7 +110,7 @@ def test_the_other_suites(tmp_path: Path) -> None:
     arguments = ["compile", "--model", "stories260K", "--quick", "--repeat", "1", "--json"]
     assert run(*arguments, str(file)) == 0
     tasks = [r.task for r in report.load(file).rows]
-    for phase in ("build", "optimize", "legalize", "emit", "weights", "write", "copy"):
+    for phase in ("build", "optimize", "legalize", "emit", "weights", "write", "patch", "copy"):
         assert any(task.endswith(f", {phase}") for task in tasks)
 
     arguments = ["update", "--device", "sim:paper-m4-macos15", "--quick", "--repeat", "1", "--json"]
