@@ -181,6 +181,34 @@ TEST_CASE("weight file: a patch changes its chunks and nothing else") {
   CHECK(directory.files() == 2);
 }
 
+TEST_CASE("weight file: any of its chunks patched, in any order, make the file that would be written") {
+  const std::vector<std::string> names = {"a", "b", "c", "d"};
+  const std::vector<std::string> old = {"abc", std::string(70000, 'b'), "c", std::string(129, 'd')};
+  const Directory directory;
+  const auto write_as = [&](const std::string& file, const std::vector<std::string>& contents) {
+    std::vector<Entry> entries;
+    for (std::size_t i = 0; i < names.size(); ++i)
+      entries.push_back(
+          {names[i], BlobType::uint8, {static_cast<std::int64_t>(contents[i].size())}, bytes(contents[i])});
+    weights::write(directory / file, entries);
+  };
+  std::vector<std::size_t> order = {0, 1, 2, 3};
+  do {
+    for (std::size_t count = 0; count <= order.size(); ++count) {
+      std::vector<std::string> contents = old;
+      std::vector<weights::Change> changes;
+      for (const std::size_t i : std::span(order).first(count)) {
+        contents[i].assign(contents[i].size(), 'x');
+        changes.push_back({names[i], bytes(contents[i])});
+      }
+      write_as("patched.bin", old);
+      weights::patch(directory / "patched.bin", changes);
+      write_as("written.bin", contents);
+      CHECK(read_file(directory / "patched.bin") == read_file(directory / "written.bin"));
+    }
+  } while (std::ranges::next_permutation(order).found);
+}
+
 TEST_CASE("weight file: a patch that cannot be leaves the file alone") {
   const Directory directory;
   const std::string before = sample(directory);
