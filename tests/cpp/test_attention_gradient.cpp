@@ -1,0 +1,79 @@
+// Attention's gradient, on every instruction set this machine has, against the op table's.
+#include "cpu/attention_gradient.h"
+#include "kernel_bench.h"
+#include "orion/error.h"
+#include "orion/op.h"
+#include "orion/ops.h"
+
+#include <string>
+#include <utility>
+
+using namespace orion;
+using namespace orion::cpu;
+
+namespace {
+
+// q, k, v and dy by the names of their operands.
+TensorMap attention_operands(const AttentionGradientCall& c) {
+  TensorMap operands;
+  unsigned seed = 0;
+  for (const auto& [name, shape] :
+       {std::pair("q", Shape{c.b, c.h, c.t, c.d}), std::pair("k", Shape{c.b, c.g, c.s, c.d}),
+        std::pair("v", Shape{c.b, c.g, c.s, c.e}), std::pair("dy", Shape{c.b, c.h, c.t, c.e})}) {
+    operands[name] = Tensor(TensorType{DType::fp32, shape});
+    const Floats values = random_floats(shape.size(), ++seed);
+    std::ranges::copy(values, operands[name].as<float>().begin());
+  }
+  return operands;
+}
+
+// dq, dk and dv by the op table.
+TensorMap attention_gradients_by_table(const AttentionGradientCall& c, const TensorMap& operands) {
+  Graph g;
+  const auto input = [&](const char* name) { return g.input(name, operands.at(name).type()); };
+  const Value q = input("q"), k = input("k"), v = input("v"), dy = input("dy");
+  for (const char* of : {"query", "key", "value"})
+    g.output(str('d', of[0]), ops::scaled_dot_product_attention_gradient(q, k, v, dy, of, c.causal,
+                                                                         static_cast<double>(c.scale)));
+  return evaluate(g, operands);
+}
+
+void check_attention_gradient(AttentionGradientCall call) {
+  INFO("heads " << call.h << " of " << call.g << ", " << call.t << " queries, " << call.s << " keys of "
+                << call.d);
+  TensorMap operands = attention_operands(call);
+  for (const auto& [name, of] : {std::pair("q", &call.q), {"k", &call.k}, {"v", &call.v}, {"dy", &call.dy}})
+    *of = operands[name].as<float>().data();
+  for (const auto& [name, wanted] : attention_gradients_by_table(call, operands)) {
+    const Floats got = with_threads([&](ThreadPool& pool) {
+      AttentionGradientCall all = call;
+      TensorMap results;
+      for (const auto& [d, of] : {std::pair("dq", &all.dq), {"dk", &all.dk}, {"dv", &all.dv}}) {
+        if (pool.size() == 1 && d != name) continue;  // one alone, then all together
+        results[d] = operands[d + 1].clone();
+        *of = results[d].as<float>().data();
+      }
+      std::vector<std::byte> scratch(attention_gradient_scratch(all, pool.size()));
+      attention_gradient(pool, all, scratch);
+      const auto result = results[name].as<float>();
+      return Floats(result.begin(), result.end());
+    });
+    Doubles want;
+    for (const float value : wanted.as<float>()) want.push_back(static_cast<double>(value));
+    check_close(got, want, 1e-5);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("what comes back through attention") {
+  on_every_isa([] {
+    for (const std::int64_t size : {1, 7, 33, 64, 65, 130})
+      for (const bool causal : {false, true}) {
+        check_attention_gradient(
+            {.b = 2, .h = 4, .g = 2, .t = size, .s = size, .d = 8, .e = 6, .scale = 0.3F, .causal = causal});
+        check_attention_gradient(
+            {.b = 1, .h = 1, .g = 1, .t = size, .s = 70, .d = 33, .e = 17, .causal = causal});
+      }
+  });
+}
