@@ -21,10 +21,6 @@ const TensorType* type_in(const PackedWeights& weights, std::string_view name) {
   return tensor != weights.tensors.end() ? &tensor->second.type() : nullptr;
 }
 
-}  // namespace
-
-namespace {
-
 constexpr std::string_view wider = "load the model with dtype fp32";
 
 Tensor found_weight(const WeightSource& weights, const Port& wanted) {
