@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import json
+import signal
 import subprocess
 import sys
 import threading
@@ -208,11 +209,15 @@ def test_the_context_ends_a_text(model: Model) -> None:
 
 def test_an_interrupt_ends_generation_between_tokens(model: Model) -> None:
     wanted = model.generate("The cat", max_tokens=30)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background
     timer = threading.Timer(0.1, _thread.interrupt_main)
     timer.start()
-    with pytest.raises(KeyboardInterrupt):
-        model.generate([""] * 100, max_tokens=500, ignore_eos=True)
-    timer.join()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            model.generate([""] * 100, max_tokens=500, ignore_eos=True)
+        timer.join()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert model.generate("The cat", max_tokens=30) == wanted
 
 
