@@ -1,12 +1,11 @@
 // Memory for intermediate values, reused as soon as the last reader has run.
+#include "base/memory.h"
 #include "cpu/plan.h"
 
 #include <algorithm>
 
 namespace orion::cpu {
 namespace {
-
-constexpr std::size_t alignment = 64;
 
 struct Life {
   int first = -1;  // step that writes it
@@ -83,10 +82,6 @@ class Free {
   std::size_t top_ = 0;
 };
 
-std::size_t rounded(std::size_t bytes) {
-  return (bytes + alignment - 1) / alignment * alignment;
-}
-
 }  // namespace
 
 std::size_t lay_out_arena(const std::vector<Step>& steps, std::vector<Place>& places) {
@@ -105,17 +100,18 @@ std::size_t lay_out_arena(const std::vector<Step>& steps, std::vector<Place>& pl
     if (in_arena(step.writes) && !placed[static_cast<std::size_t>(step.writes)]) {
       Place& result = places[static_cast<std::size_t>(step.writes)];
       const Slot first = step.reads.empty() ? no_slot : step.reads.front();
-      const bool inherits = step.in_place && first != step.writes && dies(first) &&
-                            rounded(places[static_cast<std::size_t>(first)].bytes) == rounded(result.bytes);
+      const bool inherits =
+          step.in_place && first != step.writes && dies(first) &&
+          aligned_bytes(places[static_cast<std::size_t>(first)].bytes) == aligned_bytes(result.bytes);
       if (inherits) inherited = first;
       result.offset =
-          inherits ? places[static_cast<std::size_t>(first)].offset : free.take(rounded(result.bytes));
+          inherits ? places[static_cast<std::size_t>(first)].offset : free.take(aligned_bytes(result.bytes));
       placed[static_cast<std::size_t>(step.writes)] = true;
     }
     for (const Slot slot : step.also_writes) {
       if (!in_arena(slot)) continue;
       Place& result = places[static_cast<std::size_t>(slot)];
-      result.offset = free.take(rounded(result.bytes));
+      result.offset = free.take(aligned_bytes(result.bytes));
       placed[static_cast<std::size_t>(slot)] = true;
     }
     std::vector<Slot> touched = step.reads;
@@ -126,7 +122,7 @@ std::size_t lay_out_arena(const std::vector<Step>& steps, std::vector<Place>& pl
     for (const Slot slot : touched)
       if (dies(slot) && slot != inherited && placed[static_cast<std::size_t>(slot)])
         free.give(places[static_cast<std::size_t>(slot)].offset,
-                  rounded(places[static_cast<std::size_t>(slot)].bytes));
+                  aligned_bytes(places[static_cast<std::size_t>(slot)].bytes));
   }
   return free.top();
 }

@@ -1,10 +1,8 @@
 #include "cpu/attention_gradient.h"
 
-#include "orion/error.h"
+#include "cpu/kernel_work.h"
 
 #include <algorithm>
-#include <memory>
-#include <utility>
 
 namespace orion::cpu {
 namespace {
@@ -12,11 +10,6 @@ namespace {
 using Call = AttentionGradientCall;
 
 constexpr std::int64_t most_rows = 64;  // queries at once
-constexpr std::size_t alignment = 64;
-
-std::size_t aligned(std::int64_t floats) {
-  return (static_cast<std::size_t>(floats) * sizeof(float) + alignment - 1) / alignment * alignment;
-}
 
 // The products inside run on the thread that calls them.
 ThreadPool& alone() {
@@ -47,16 +40,15 @@ struct Memory {
 
   static std::size_t bytes(const Call& c) {
     const std::int64_t rows = block_rows(c);
-    return 2 * aligned(rows * c.s) + aligned(rows * c.d) +
-           (product_scratch(c) + alignment - 1) / alignment * alignment;
+    return 2 * float_bytes(rows * c.s) + float_bytes(rows * c.d) + aligned_bytes(product_scratch(c));
   }
-  Memory(const Call& c, std::byte* at) {
-    const auto take = [&](std::size_t size) { return std::exchange(at, at + size); };
+  Memory(const Call& c, Scratch scratch) {
     const std::int64_t rows = block_rows(c);
-    weights = reinterpret_cast<float*>(take(aligned(rows * c.s)));
-    dweights = reinterpret_cast<float*>(take(aligned(rows * c.s)));
-    query = reinterpret_cast<float*>(take(aligned(rows * c.d)));
-    product = {at, product_scratch(c)};
+    weights = scratch.take_floats(rows * c.s);
+    dweights = scratch.take_floats(rows * c.s);
+    query = scratch.take_floats(rows * c.d);
+    const std::size_t size = product_scratch(c);
+    product = {scratch.take(size), size};
   }
 };
 
@@ -177,22 +169,16 @@ void key_head_gradient(const Call& c, const Memory& memory, std::int64_t key_hea
 }  // namespace
 
 std::size_t attention_gradient_scratch(const AttentionGradientCall& call, int threads) {
-  return alignment + static_cast<std::size_t>(threads) * Memory::bytes(call);
+  return memory_alignment + static_cast<std::size_t>(threads) * Memory::bytes(call);
 }
 
 void attention_gradient(ThreadPool& pool, const AttentionGradientCall& call, std::span<std::byte> scratch) {
-  void* start = scratch.data();
-  std::size_t left = scratch.size();
-  auto* memory = static_cast<std::byte*>(
-      std::align(alignment, static_cast<std::size_t>(pool.size()) * Memory::bytes(call), start, left));
-  if (memory == nullptr)
-    fail("attention_gradient: the scratch memory is too small for ", pool.size(), " threads");
-  const std::int64_t heads = call.b * call.g;
-  const std::int64_t each = (heads + pool.size() - 1) / pool.size();
-  pool.split(heads, each, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t head = begin; head < end; ++head)
-      key_head_gradient(
-          call, Memory(call, memory + static_cast<std::size_t>(begin / each) * Memory::bytes(call)), head);
+  const std::int64_t workers = pool.size();
+  const std::size_t bytes = Memory::bytes(call);
+  std::byte* memory = Scratch("attention_gradient", scratch).take(bytes * static_cast<std::size_t>(workers));
+  share_items(pool, workers, call.b * call.g, [&](std::int64_t w, std::int64_t head, std::int64_t) {
+    const std::span own(memory + static_cast<std::size_t>(w) * bytes, bytes);
+    key_head_gradient(call, Memory(call, Scratch("attention_gradient", own)), head);
   });
 }
 

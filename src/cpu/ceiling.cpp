@@ -65,19 +65,29 @@ double read_rate(ThreadPool& pool, std::int64_t bytes, double seconds) {
   });
 }
 
-}  // namespace
-
-Ceiling measure_ceiling(int threads, std::int64_t bytes, double seconds) {
+void check(int threads, std::int64_t bytes, double seconds) {
   if (threads < 1 || threads > 1024) fail("ceiling: ", threads, " threads, from 1 to 1024 are needed");
   if (bytes < (1 << 20) || bytes > most_bytes)
     fail("ceiling: a stream of ", bytes, " bytes, from 1 MiB to 64 GiB are needed");
   if (!(seconds >= 0.0 && seconds <= longest))
     fail("ceiling: ", seconds, " s, from 0 to ", longest, " are needed");
+}
+
+}  // namespace
+
+Ceiling measure_ceiling(int threads, std::int64_t bytes, double seconds) {
+  check(threads, bytes, seconds);
   ThreadPool pool(threads);
   const Kernels& set = kernels();
   return {multiply_add_rate(pool, seconds, set.multiply_adds, 1),
           multiply_add_rate(pool, seconds, set.multiply_adds_bf16, set.dots_pairs ? 2 : 1),
           multiply_add_rate(pool, seconds, set.multiply_adds_int8, 4), read_rate(pool, bytes, seconds)};
+}
+
+double measure_reading(int threads, std::int64_t bytes, double seconds) {
+  check(threads, bytes, seconds);
+  ThreadPool pool(threads);
+  return read_rate(pool, bytes, seconds);
 }
 
 }  // namespace orion::cpu

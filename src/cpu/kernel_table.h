@@ -6,6 +6,9 @@
 
 namespace orion::cpu {
 
+/// Up to so many rows the weights are streamed, not multiplied in blocks.
+inline constexpr int few_rows = 4;
+
 /// Inputs multiplied before the sums go to memory, at most.
 inline constexpr std::int64_t most_block_inputs = 768;
 
@@ -98,7 +101,8 @@ struct Kernels {
   /// rounded.
   bool dots_pairs;
 
-  /// Panels begin to end, M <= 4. x is `call.x`, in other formats than `exact` what pack_vectors made of it.
+  /// Panels begin to end, M <= few_rows. x is `call.x`, in other formats than `exact` what pack_vectors made
+  /// of it.
   void (*linear_vectors)(const LinearCall&, const void* x, std::int64_t begin, std::int64_t end);
   void (*pack_vectors)(const LinearCall&, void* to);
   /// x (rows, K) -> [ceil(rows / tile_rows)][K][tile_rows], tiles begin to end; rows missing in the last

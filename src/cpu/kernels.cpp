@@ -2,74 +2,16 @@
 #include "cpu/kernels.h"
 
 #include "cpu/kernel_table.h"
+#include "cpu/kernel_work.h"
 #include "orion/error.h"
 
 #include <algorithm>
-#include <atomic>
 
 namespace orion::cpu {
 namespace {
 
-constexpr std::int64_t few_rows = 4;     // up to these the weights are streamed, not multiplied in blocks
-constexpr std::int64_t few_queries = 8;  // up to these each query goes through the keys on its own
+constexpr std::int64_t few_queries = 8;          // up to these each query goes through the keys on its own
 constexpr std::int64_t elements_at_once = 4096;  // below these a second thread does not pay
-
-std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
-  return (a + b - 1) / b;
-}
-
-/// Calls `body(worker, item, next)` for each item, when a worker is free: a thread that others keep from
-/// running holds none of them up. `next` is the item that this worker goes on with, or `items`. The body may
-/// use memory that belongs to `worker`.
-template <class Body>
-void share_items(ThreadPool& pool, std::int64_t workers, std::int64_t items, const Body& body) {
-  std::atomic<std::int64_t> taken{0};
-  pool.split(std::min(workers, items), 1, [&](std::int64_t first, std::int64_t last) {
-    const auto take = [&] { return std::min(taken++, items); };
-    for (std::int64_t w = first; w < last; ++w)
-      for (std::int64_t item = take(), next; item < items; item = next) {
-        next = take();
-        body(w, item, next);
-      }
-  });
-}
-
-// -- scratch memory -------------------------------------------------------------------------------
-
-constexpr std::size_t alignment = 64;
-
-std::size_t aligned(std::size_t bytes) {
-  return (bytes + alignment - 1) / alignment * alignment;
-}
-
-std::size_t floats(std::int64_t count) {
-  return aligned(static_cast<std::size_t>(count) * sizeof(float));
-}
-
-class Scratch {
- public:
-  Scratch(std::string_view kernel, std::span<std::byte> memory) : kernel_(kernel), memory_(memory) {
-    const auto address = reinterpret_cast<std::uintptr_t>(memory.data());
-    if (!memory.empty()) skip(aligned(address) - address);
-  }
-  std::byte* take(std::size_t bytes) {
-    std::byte* piece = memory_.data();
-    skip(bytes);
-    return piece;
-  }
-  float* take_floats(std::int64_t count) { return reinterpret_cast<float*>(take(floats(count))); }
-
- private:
-  void skip(std::size_t bytes) {
-    if (bytes > memory_.size())
-      fail(kernel_, ": the scratch memory is too small: size it with ", kernel_,
-           "_scratch for as many threads");
-    memory_ = memory_.subspan(bytes);
-  }
-
-  std::string_view kernel_;
-  std::span<std::byte> memory_;
-};
 
 // -- matrix products ------------------------------------------------------------------------------
 
@@ -103,11 +45,49 @@ struct Product {
   }
 };
 
-/// Rows multiplied by one packing of a: whole tiles, up to about 300, and all packings alike.
-std::int64_t rows_at_once(std::int64_t m) {
-  constexpr std::int64_t most = 300;
-  const std::int64_t tile = kernels().tile_rows;
+/// Rows that are packed together: whole tiles, about `most` of m rows at most, and all packings alike.
+std::int64_t even_rows(std::int64_t m, std::int64_t most, std::int64_t tile) {
   return ceil_div(ceil_div(m, ceil_div(m, most)), tile) * tile;
+}
+
+/// Pieces that work is handed out in, enough to keep all workers busy to the end.
+std::int64_t shares_for(std::int64_t workers) {
+  return workers == 1 ? 1 : 4 * workers;
+}
+
+/// Calls `pack(begin, end)` for parts of the tiles of a packing.
+template <class Pack>
+void share_packing(ThreadPool& pool, std::int64_t workers, std::int64_t tiles, const Pack& pack) {
+  const std::int64_t parts = std::min(tiles, shares_for(workers));
+  share_items(pool, workers, parts, [&](std::int64_t, std::int64_t i, std::int64_t) {
+    pack(tiles * i / parts, tiles * (i + 1) / parts);
+  });
+}
+
+/// Rows [from, to) of a packing, whole tiles, and the panel of weights that they meet.
+struct PanelPart {
+  std::int64_t panel;
+  std::int64_t from, to;
+  std::int64_t next_panel;  // of the part that the same worker goes on with, or the number of panels
+};
+
+/// Calls `multiply(worker, part)` for all of a packing and all panels: an element is computed the same way
+/// whatever its part.
+template <class Multiply>
+void share_panels(ThreadPool& pool, std::int64_t workers, std::int64_t panels, std::int64_t rows,
+                  std::int64_t tile, const Multiply& multiply) {
+  const std::int64_t tiles = ceil_div(rows, tile);
+  const std::int64_t groups = std::min(tiles, ceil_div(shares_for(workers), panels));
+  const auto first_row = [&](std::int64_t group) { return std::min(rows, tiles * group / groups * tile); };
+  share_items(pool, workers, panels * groups, [&](std::int64_t w, std::int64_t item, std::int64_t next) {
+    const std::int64_t group = item % groups;
+    multiply(w, PanelPart{item / groups, first_row(group), first_row(group + 1), next / groups});
+  });
+}
+
+/// Rows multiplied by one packing of a.
+std::int64_t rows_at_once(std::int64_t m) {
+  return even_rows(m, 300, kernels().tile_rows);
 }
 
 struct ProductMemory {
@@ -115,8 +95,8 @@ struct ProductMemory {
   float* wide;  // (workers, block_inputs(K), panel_width)
   float* c;     // (workers, rows_at_once, panel_width)
   static std::size_t bytes(std::int64_t m, std::int64_t k, std::int64_t workers) {
-    return floats(rows_at_once(m) * k) + floats(workers * block_inputs(k) * panel_width) +
-           floats(workers * rows_at_once(m) * panel_width);
+    return float_bytes(rows_at_once(m) * k) + float_bytes(workers * block_inputs(k) * panel_width) +
+           float_bytes(workers * rows_at_once(m) * panel_width);
   }
   ProductMemory(Scratch& scratch, const Product& p, std::int64_t workers)
       : a(scratch.take_floats(rows_at_once(p.m) * p.k)),
@@ -124,35 +104,27 @@ struct ProductMemory {
         c(scratch.take_floats(workers * rows_at_once(p.m) * panel_width)) {}
 };
 
-/// Rows [first, first + rows) of the product. Work is handed out as (panel, group of tiles), enough
-/// pieces for all workers; an element is computed the same way whatever its group.
+/// Rows [first, first + rows) of the product.
 void multiply_rows(ThreadPool& pool, std::int64_t workers, const Product& p, const ProductMemory& memory,
                    std::int64_t first, std::int64_t rows) {
   const Kernels& isa = kernels();
-  const std::int64_t tiles = ceil_div(rows, isa.tile_rows);
   const float* a = p.a + first * p.a_row;
-  const std::int64_t packings = std::min(tiles, workers == 1 ? 1 : 4 * workers);
-  share_items(pool, workers, packings, [&](std::int64_t, std::int64_t i, std::int64_t) {
+  share_packing(pool, workers, ceil_div(rows, isa.tile_rows), [&](std::int64_t begin, std::int64_t end) {
     const auto pack = p.bf16 ? isa.pack_rows_bf16 : isa.pack_rows;
-    pack(a, p.a_row, p.a_col, rows, p.k, memory.a, tiles * i / packings, tiles * (i + 1) / packings);
+    pack(a, p.a_row, p.a_col, rows, p.k, memory.a, begin, end);
   });
-  const std::int64_t groups = std::min(tiles, ceil_div(workers == 1 ? 1 : 4 * workers, p.panels()));
-  const std::int64_t items = p.panels() * groups;
-  share_items(pool, workers, items, [&](std::int64_t w, std::int64_t item, std::int64_t next) {
+  const auto multiply_part = p.bf16 ? isa.multiply_bf16 : isa.multiply;
+  share_panels(pool, workers, p.panels(), rows, isa.tile_rows, [&](std::int64_t w, const PanelPart& part) {
     float* wide = memory.wide + w * block_inputs(p.k) * panel_width;
     float* c = memory.c + w * rows_at_once(p.m) * panel_width;
-    const std::int64_t panel = item / groups;
-    const std::int64_t from = tiles * (item % groups) / groups * isa.tile_rows;
-    const std::int64_t to = std::min(rows, tiles * (item % groups + 1) / groups * isa.tile_rows);
-    const Columns b = p.columns(panel);
-    const auto multiply_part = p.bf16 ? isa.multiply_bf16 : isa.multiply;
-    const Finish finish = p.finish(first + from, panel);
-    const bool goes_on = next < items && next / groups != panel;
-    multiply_part({memory.a + from * p.k, to - from, p.k, b, wide, c, finish,
-                   goes_on ? p.columns(next / groups) : Columns()});
+    const Columns b = p.columns(part.panel);
+    const Finish finish = p.finish(first + part.from, part.panel);
+    const bool goes_on = part.next_panel < p.panels() && part.next_panel != part.panel;
+    multiply_part({memory.a + part.from * p.k, part.to - part.from, p.k, b, wide, c, finish,
+                   goes_on ? p.columns(part.next_panel) : Columns()});
     if (finish.y == nullptr)
-      isa.store(
-          {c, first + from, to - from, panel * panel_width, b.width, p.y, p.y_row, p.y_col, p.epilogue});
+      isa.store({c, first + part.from, part.to - part.from, part.panel * panel_width, b.width, p.y, p.y_row,
+                 p.y_col, p.epilogue});
   });
 }
 
@@ -224,53 +196,45 @@ bool is_of_integers(const LinearCall& call) {
          (call.w.format == MatrixFormat::int4 && kernels().multiplies_nibbles);
 }
 
-/// Rows rounded together: whole tiles that stay in the second-level cache, and all packings alike.
+/// Rows rounded together, few enough to stay in the second-level cache.
 std::int64_t rows_rounded_at_once(const LinearCall& call) {
   constexpr std::int64_t most_bytes = 1 << 19;
   const std::int64_t tile = kernels().group_rows;
-  const std::int64_t most = std::max(tile, most_bytes / quantised_bytes(call.w.k));
-  return ceil_div(ceil_div(call.m, ceil_div(call.m, most)), tile) * tile;
+  return even_rows(call.m, std::max(tile, most_bytes / quantised_bytes(call.w.k)), tile);
 }
 
 struct IntegerMemory {
   std::byte* a;  // (rows_rounded_at_once, K)
   float* c;      // (workers, rows_rounded_at_once, panel_width)
   static std::size_t a_bytes(const LinearCall& call) {
-    return aligned(static_cast<std::size_t>(rows_rounded_at_once(call) * quantised_bytes(call.w.k)));
+    return aligned_bytes(static_cast<std::size_t>(rows_rounded_at_once(call) * quantised_bytes(call.w.k)));
   }
   static std::size_t bytes(const LinearCall& call, std::int64_t workers) {
-    return a_bytes(call) + floats(workers * rows_rounded_at_once(call) * panel_width);
+    return a_bytes(call) + float_bytes(workers * rows_rounded_at_once(call) * panel_width);
   }
   IntegerMemory(Scratch& scratch, const LinearCall& call, std::int64_t workers)
       : a(scratch.take(a_bytes(call))),
         c(scratch.take_floats(workers * rows_rounded_at_once(call) * panel_width)) {}
 };
 
-/// Rows [first, first + rows) of the product, the work handed out as in multiply_rows.
+/// Rows [first, first + rows) of the product.
 void multiply_rounded(ThreadPool& pool, const LinearCall& call, const IntegerMemory& memory,
                       std::int64_t first, std::int64_t rows) {
   const Kernels& isa = kernels();
   const std::int64_t workers = pool.size();
-  const std::int64_t tiles = ceil_div(rows, isa.group_rows);
-  const std::int64_t shares = workers == 1 ? 1 : 4 * workers;
-  const std::int64_t packings = std::min(tiles, shares);
-  share_items(pool, workers, packings, [&](std::int64_t, std::int64_t i, std::int64_t) {
-    isa.quantise_rows(call, first, rows, memory.a, tiles * i / packings, tiles * (i + 1) / packings);
+  share_packing(pool, workers, ceil_div(rows, isa.group_rows), [&](std::int64_t begin, std::int64_t end) {
+    isa.quantise_rows(call, first, rows, memory.a, begin, end);
   });
-  const std::int64_t panels = call.w.count();
-  const std::int64_t parts = std::min(tiles, ceil_div(shares, panels));
-  share_items(pool, workers, panels * parts, [&](std::int64_t w, std::int64_t item, std::int64_t) {
-    float* c = memory.c + w * rows_rounded_at_once(call) * panel_width;
-    const std::int64_t panel = item / parts;
-    const std::int64_t from = tiles * (item % parts) / parts * isa.group_rows;
-    const std::int64_t to = std::min(rows, tiles * (item % parts + 1) / parts * isa.group_rows);
-    const std::byte* a = memory.a + from * quantised_bytes(call.w.k);
-    const auto* data = static_cast<const std::byte*>(call.w.data) + panel * call.w.panel_bytes();
-    isa.multiply_integers({a, to - from, call.w.k, data, call.w.format, c});
-    const std::int64_t n = panel * panel_width;
-    isa.store({c, first + from, to - from, n, std::min(panel_width, call.w.n - n), call.y, call.y_row,
-               call.y_col, call.epilogue});
-  });
+  share_panels(
+      pool, workers, call.w.count(), rows, isa.group_rows, [&](std::int64_t w, const PanelPart& part) {
+        float* c = memory.c + w * rows_rounded_at_once(call) * panel_width;
+        const std::byte* a = memory.a + part.from * quantised_bytes(call.w.k);
+        const auto* data = static_cast<const std::byte*>(call.w.data) + part.panel * call.w.panel_bytes();
+        isa.multiply_integers({a, part.to - part.from, call.w.k, data, call.w.format, c});
+        const std::int64_t n = part.panel * panel_width;
+        isa.store({c, first + part.from, part.to - part.from, n, std::min(panel_width, call.w.n - n), call.y,
+                   call.y_row, call.y_col, call.epilogue});
+      });
 }
 
 void multiply_integers(ThreadPool& pool, const LinearCall& call, Scratch scratch) {
@@ -292,26 +256,22 @@ LinearCall with_dense_rows(const LinearCall& call, float* memory) {
   return dense;
 }
 
-}  // namespace
-
-namespace {
-
 // What a few rows of x become before they meet panels of that format: pairs of bfloat16 (or as many floats),
 // or groups.
 std::size_t packed_vectors_bytes(const LinearCall& call) {
   if (call.w.format == MatrixFormat::exact) return 0;
-  if (call.w.format == MatrixFormat::bf16) return floats(call.m * ceil_div(call.w.k, 2) * 2);
-  return aligned(static_cast<std::size_t>(call.m * quantised_bytes(call.w.k)));
+  if (call.w.format == MatrixFormat::bf16) return float_bytes(call.m * ceil_div(call.w.k, 2) * 2);
+  return aligned_bytes(static_cast<std::size_t>(call.m * quantised_bytes(call.w.k)));
 }
 
 }  // namespace
 
 std::size_t linear_scratch(const LinearCall& call, int threads) {
-  if (is_of_integers(call)) return alignment + IntegerMemory::bytes(call, threads);
-  if (call.m > few_rows) return alignment + ProductMemory::bytes(call.m, call.w.k, threads);
-  const std::size_t dense = call.x_col == 1 ? 0 : floats(call.m * call.w.k);
+  if (is_of_integers(call)) return memory_alignment + IntegerMemory::bytes(call, threads);
+  if (call.m > few_rows) return memory_alignment + ProductMemory::bytes(call.m, call.w.k, threads);
+  const std::size_t dense = call.x_col == 1 ? 0 : float_bytes(call.m * call.w.k);
   const std::size_t bytes = dense + packed_vectors_bytes(call);
-  return bytes == 0 ? 0 : alignment + bytes;
+  return bytes == 0 ? 0 : memory_alignment + bytes;
 }
 
 void linear(ThreadPool& pool, const LinearCall& call, std::span<std::byte> memory) {
@@ -339,7 +299,7 @@ std::size_t product_bytes(const GemmCall& call) {
 }  // namespace
 
 std::size_t gemm_scratch(const GemmCall& call, int threads) {
-  return alignment + static_cast<std::size_t>(threads) * product_bytes(call);
+  return memory_alignment + static_cast<std::size_t>(threads) * product_bytes(call);
 }
 
 void gemm(ThreadPool& pool, const GemmCall& call, std::span<std::byte> scratch) {
@@ -365,7 +325,7 @@ void gemm(ThreadPool& pool, std::span<const GemmCall> calls, std::span<std::byte
 
 std::size_t attention_scratch(const AttentionCall& call, int threads) {
   if (call.t <= few_queries) return 0;
-  return alignment + static_cast<std::size_t>(threads) * aligned(kernels().attend_scratch(call));
+  return memory_alignment + static_cast<std::size_t>(threads) * aligned_bytes(kernels().attend_scratch(call));
 }
 
 void attention(ThreadPool& pool, const AttentionCall& call, std::span<std::byte> scratch) {
@@ -380,7 +340,7 @@ void attention(ThreadPool& pool, const AttentionCall& call, std::span<std::byte>
     return;
   }
   const std::int64_t workers = pool.size();
-  const std::size_t bytes = aligned(isa.attend_scratch(call));
+  const std::size_t bytes = aligned_bytes(isa.attend_scratch(call));
   std::byte* memory = Scratch("attention", scratch).take(bytes * static_cast<std::size_t>(workers));
   const std::int64_t blocks = ceil_div(call.t, query_block);
   share_items(pool, workers, call.b * call.h * blocks, [&](std::int64_t w, std::int64_t i, std::int64_t) {

@@ -180,7 +180,7 @@ void pack_vectors(const LinearCall& call, void* to) {
 template <class V>
 void linear_vectors_bf16(const LinearCall& call, const float* x, std::int64_t begin, std::int64_t end) {
   const std::int64_t k = call.w.k;
-  with_rows(call.m, [&](auto m) {
+  with_rows<few_rows>(call.m, [&](auto m) {
     linear_panels<V>(call, begin, end, [&](const std::byte* panel, float* c) {
       multiply_vectors<V, m.value, PairsOfInputs>(x, packed_row(k), reinterpret_cast<const float*>(panel),
                                                   (k + 1) / 2, c);

@@ -74,20 +74,12 @@ void quantise_tile(const LinearCall& call, const float* x, void* to) {
   }
 }
 
-/// Calls f(std::integral_constant<int, rows>) for 1 <= rows <= R.
-template <int R, class F>
-void with_rows_up_to(std::int64_t rows, const F& f) {
-  if constexpr (R > 1)
-    if (rows < R) return with_rows_up_to<R - 1>(rows, f);
-  f(std::integral_constant<int, R>());
-}
-
 template <class V>
 void quantise_rows(const LinearCall& call, std::int64_t first, std::int64_t rows, std::byte* to,
                    std::int64_t begin, std::int64_t end) {
   constexpr std::int64_t R = V::group_rows;
   for (std::int64_t tile = begin; tile < end; ++tile)
-    with_rows_up_to<V::group_rows>(rows - tile * R, [&](auto m) {
+    with_rows<V::group_rows>(rows - tile * R, [&](auto m) {
       quantise_tile<V, m.value>(call, call.x + (first + tile * R) * call.x_row,
                                 to + tile * R * quantised_bytes(call.w.k));
     });
@@ -166,7 +158,7 @@ void multiply_integers_of(const IntegerPart& part) {
   for (std::int64_t first = 0; first < groups; first += group_block) {
     const std::int64_t count = groups - first < group_block ? groups - first : group_block;
     for (std::int64_t i = 0; i < part.rows; i += R)
-      with_rows_up_to<V::group_rows>(part.rows - i, [&](auto m) {
+      with_rows<V::group_rows>(part.rows - i, [&](auto m) {
         const auto* x = reinterpret_cast<const QuantisedRows<m.value>*>(part.a + i * quantised_bytes(part.k));
         multiply_groups<V, m.value, Kind>(x + first, count, part.panel + first * group_bytes<Kind>,
                                           part.c + i * panel_width, first > 0);
@@ -184,12 +176,12 @@ void multiply_integers(const IntegerPart& part) {
 
 template <class V>
 void quantise_vectors(const LinearCall& call, void* to) {
-  with_rows(call.m, [&](auto m) { quantise_tile<V, m.value>(call, call.x, to); });
+  with_rows<few_rows>(call.m, [&](auto m) { quantise_tile<V, m.value>(call, call.x, to); });
 }
 
 template <class V, class Kind>
 void linear_vectors_quantised(const LinearCall& call, const void* x, std::int64_t begin, std::int64_t end) {
-  with_rows(call.m, [&](auto m) {
+  with_rows<few_rows>(call.m, [&](auto m) {
     linear_panels<V>(call, begin, end, [&](const std::byte* panel, float* c) {
       multiply_groups<V, m.value, Kind>(static_cast<const QuantisedRows<m.value>*>(x), groups_of(call.w.k),
                                         panel, c, false);

@@ -301,13 +301,19 @@ class Fetching {
  public:
   Fetching(const Columns& b, std::int64_t first, std::int64_t rows, std::int64_t turns) {
     if (b.data == nullptr) return;
-    const std::int64_t size = static_cast<std::int64_t>(dtype_size(b.dtype));
-    const bool dense = b.col == 1 && b.row == panel_width;
-    const bool across = b.row == 1;
-    run_ = static_cast<const std::byte*>(b.data) + first * b.row * size;
-    runs_ = dense ? 1 : across ? b.width : rows;
-    run_bytes_ = (dense ? rows * panel_width : across ? rows : b.width) * size;
-    stride_ = (across ? b.col : b.row) * size;
+    if (b.col == 1 && b.row == panel_width) {
+      const Panels like{.dtype = b.dtype, .format = b.format};
+      run_ = static_cast<const std::byte*>(b.data) + like.inputs_bytes(first);
+      runs_ = 1;
+      run_bytes_ = like.inputs_bytes(first + rows) - like.inputs_bytes(first);
+    } else {
+      const auto size = static_cast<std::int64_t>(dtype_size(b.dtype));
+      const bool across = b.row == 1;
+      run_ = static_cast<const std::byte*>(b.data) + first * b.row * size;
+      runs_ = across ? b.width : rows;
+      run_bytes_ = (across ? rows : b.width) * size;
+      stride_ = (across ? b.col : b.row) * size;
+    }
     share_ = (runs_ * ((run_bytes_ + cache_line - 1) / cache_line) + turns - 1) / turns;
   }
   void turn() {
@@ -438,25 +444,18 @@ void multiply_vectors(const float* x, std::int64_t x_row, const T* panel, std::i
   }
 }
 
-/// Calls f(std::integral_constant<int, m>) for 1 <= m <= 4.
-template <class F>
-void with_rows(std::int64_t m, const F& f) {
-  switch (m) {
-    case 1:
-      return f(std::integral_constant<int, 1>());
-    case 2:
-      return f(std::integral_constant<int, 2>());
-    case 3:
-      return f(std::integral_constant<int, 3>());
-    default:
-      return f(std::integral_constant<int, 4>());
-  }
+/// Calls f(std::integral_constant<int, rows>) for 1 <= rows <= Most.
+template <int Most, class F>
+void with_rows(std::int64_t rows, const F& f) {
+  if constexpr (Most > 1)
+    if (rows < Most) return with_rows<Most - 1>(rows, f);
+  f(std::integral_constant<int, Most>());
 }
 
 /// Multiplies panels begin to end by `multiply(panel, c)` and stores what they give.
 template <class V, class F>
 void linear_panels(const LinearCall& call, std::int64_t begin, std::int64_t end, const F& multiply) {
-  alignas(64) float c[4 * panel_width];
+  alignas(64) float c[few_rows * panel_width];
   for (std::int64_t p = begin; p < end; ++p) {
     multiply(static_cast<const std::byte*>(call.w.data) + p * call.w.panel_bytes(), c);
     const std::int64_t n = p * panel_width;
@@ -468,7 +467,7 @@ void linear_panels(const LinearCall& call, std::int64_t begin, std::int64_t end,
 
 template <class V, class T>
 void linear_vectors(const LinearCall& call, std::int64_t begin, std::int64_t end) {
-  with_rows(call.m, [&](auto m) {
+  with_rows<few_rows>(call.m, [&](auto m) {
     linear_panels<V>(call, begin, end, [&](const std::byte* panel, float* c) {
       multiply_vectors<V, m.value, SingleInputs>(call.x, call.x_row, reinterpret_cast<const T*>(panel),
                                                  call.w.k, c);

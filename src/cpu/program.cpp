@@ -1,5 +1,6 @@
 #include "cpu/program.h"
 
+#include "base/memory.h"
 #include "orion/error.h"
 
 #include <algorithm>
@@ -14,8 +15,7 @@ namespace {
 
 // Scratch comes first: what most steps use stays at the same place, and in the caches.
 std::size_t arena_begin(const Plan& plan) {
-  constexpr std::size_t alignment = 64;
-  return (plan.scratch_bytes + alignment - 1) / alignment * alignment;
+  return aligned_bytes(plan.scratch_bytes);
 }
 
 // ORION_PROFILE=1: every program says on standard error how long its steps took, when it ends.

@@ -1,11 +1,11 @@
 #include "cpu/work_memory.h"
 
+#include "base/memory.h"
+
 #include <algorithm>
 
 namespace orion::cpu {
 namespace {
-
-constexpr std::size_t alignment = 64;
 
 Tensor block_of(std::size_t bytes) {
   return Tensor(TensorType{DType::boolean, {static_cast<std::int64_t>(bytes)}});
@@ -14,8 +14,7 @@ Tensor block_of(std::size_t bytes) {
 }  // namespace
 
 WorkMemory::Need::Need(std::shared_ptr<WorkMemory> memory, std::size_t bytes)
-    : memory_(std::move(memory)),
-      bytes_((std::max(bytes, alignment) + alignment - 1) / alignment * alignment) {
+    : memory_(std::move(memory)), bytes_(aligned_bytes(std::max<std::size_t>(bytes, 1))) {
   const std::lock_guard lock(memory_->mutex_);
   const auto place = memory_->needs_.insert(bytes_);
   memory_->drop_unfit();

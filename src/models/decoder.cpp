@@ -69,12 +69,9 @@ Value Decoder::conv1d(Value x, const std::string& name, std::int64_t out) {
   return ops::add(ops::matmul(x, w), weight(name + ".bias", {out}));
 }
 
-bool Decoder::wants_last_only(std::int64_t layer) const {
-  return shape_.head == Head::last_position && shape_.tokens > 1 && layer == config_.layers - 1;
-}
-
 Value Decoder::wanted_rows(Value x, std::int64_t layer) const {
-  if (!wants_last_only(layer)) return x;
+  const bool is_last = layer == config_.layers - 1;
+  if (!is_last || shape_.head == Head::every_position || shape_.tokens == 1) return x;
   return ops::slice_by_index(x, {0, shape_.tokens - 1, 0}, {shape_.batch, shape_.tokens, x.shape().back()});
 }
 

@@ -33,9 +33,8 @@ class Decoder {
   Value conv1d(Value x, const std::string& name, std::int64_t out);
   Value activate(Value x) const { return activated(config_.activation, x); }
 
-  /// Whether all that comes of a layer, but its keys and values, is wanted of the last token alone.
-  bool wants_last_only(std::int64_t layer) const;
-  /// x (B, T, C), or its last row (B, 1, C) in a layer that is wanted of it alone.
+  /// x (B, T, C), or its last row (B, 1, C) in a layer that is wanted of the last token alone, but for its
+  /// keys and values.
   Value wanted_rows(Value x, std::int64_t layer) const;
 
   /// (B, T, n*D) -> (B, n, T, D).

@@ -106,6 +106,9 @@ void bind_engine(py::module_& m) {
         "The most operations per second of multiply-adds in fp32, bf16 and int8, and bytes read per second "
         "of a "
         "stream so long: best of about `seconds` each.");
+  m.def("cpu_reading", cpu::measure_reading, py::kw_only(), py::arg("threads"), py::arg("bytes"),
+        py::arg("seconds"), py::call_guard<py::gil_scoped_release>(),
+        "The `read_bytes` of cpu_ceiling alone.");
   m.def("engine_usage", engine_usage, py::arg("device"), "Compiles, loads and cache hits of this process.");
   m.def("update_verdicts", verdicts, py::arg("device"),
         "Which weight update strategies have an effect here.");

@@ -182,9 +182,7 @@ std::string packed_layout_text(const PackedLayout& layout) {
       str("{\"", metadata, "\": {\"format\": \"", format, "\", \"version\": \"", version,
           "\", \"dtype\": ", json_quoted(layout.dtype), ", \"source\": ", json_quoted(layout.source),
           ", \"tensors\": ", json_quoted(tensors + '}'), '}', places, '}');
-  text.resize((text.size() + length_bytes + memory_alignment - 1) / memory_alignment * memory_alignment -
-                  length_bytes,
-              ' ');
+  text.resize(aligned_bytes(length_bytes + text.size()) - length_bytes, ' ');
   const std::uint64_t length = text.size();
   std::string first(length_bytes, '\0');
   std::memcpy(first.data(), &length, length_bytes);

@@ -52,10 +52,9 @@ def ceilings(*, quick: bool) -> dict[int, Ceiling]:
 
 def reading() -> float:
     """Bytes per second that all threads read from memory just now."""
-    found = _core.cpu_ceiling(
+    return _core.cpu_reading(
         threads=_core.thread_count(), bytes=_STREAM_BYTES, seconds=_QUICK_SECONDS
     )
-    return float(found["read_bytes"])
 
 
 def _processor() -> str:
