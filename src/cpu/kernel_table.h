@@ -113,6 +113,10 @@ struct Kernels {
   /// 2)][tile_rows] (if the set `dots_pairs`), tiles where they would be as floats.
   void (*pack_rows_bf16)(const float* x, std::int64_t row, std::int64_t col, std::int64_t rows,
                          std::int64_t k, float* to, std::int64_t begin, std::int64_t end);
+  /// K inputs of columns that lie apart, as a panel: of floats, or for bfloat16 of pairs (if the set
+  /// `dots_pairs`; else of floats too).
+  void (*pack_columns)(const Columns&, std::int64_t k, float* to);
+  void (*pack_columns_bf16)(const Columns&, std::int64_t k, float* to);
   void (*multiply)(const ProductPart&);
   void (*multiply_bf16)(const ProductPart&);
   void (*store)(const StorePart&);

@@ -90,16 +90,30 @@ std::int64_t rows_at_once(std::int64_t m) {
   return even_rows(m, 300, kernels().tile_rows);
 }
 
+/// Columns of b that are packed before the rows of a meet them, packing by packing: 0 if there is only one
+/// packing, or if b is panels already. A few megabytes at once.
+std::int64_t columns_at_once(const Product& p) {
+  constexpr std::int64_t most_floats = 1 << 20;
+  const bool is_packed = p.b.dtype != DType::fp32 || p.b.format != MatrixFormat::exact ||
+                         (p.b.row == panel_width && p.b.col == 1);
+  if (is_packed || p.m <= rows_at_once(p.m)) return 0;
+  const std::int64_t panels = std::max<std::int64_t>(1, most_floats / (p.k * panel_width));
+  return std::min(panels, p.panels()) * panel_width;
+}
+
 struct ProductMemory {
   float* a;     // (rows_at_once, K) packed
+  float* b;     // (columns_at_once, K) packed
   float* wide;  // (workers, block_inputs(K), panel_width)
   float* c;     // (workers, rows_at_once, panel_width)
-  static std::size_t bytes(std::int64_t m, std::int64_t k, std::int64_t workers) {
-    return float_bytes(rows_at_once(m) * k) + float_bytes(workers * block_inputs(k) * panel_width) +
-           float_bytes(workers * rows_at_once(m) * panel_width);
+  static std::size_t bytes(const Product& p, std::int64_t workers) {
+    return float_bytes(rows_at_once(p.m) * p.k) + float_bytes(columns_at_once(p) * p.k) +
+           float_bytes(workers * block_inputs(p.k) * panel_width) +
+           float_bytes(workers * rows_at_once(p.m) * panel_width);
   }
   ProductMemory(Scratch& scratch, const Product& p, std::int64_t workers)
       : a(scratch.take_floats(rows_at_once(p.m) * p.k)),
+        b(scratch.take_floats(columns_at_once(p) * p.k)),
         wide(scratch.take_floats(workers * block_inputs(p.k) * panel_width)),
         c(scratch.take_floats(workers * rows_at_once(p.m) * panel_width)) {}
 };
@@ -128,11 +142,46 @@ void multiply_rows(ThreadPool& pool, std::int64_t workers, const Product& p, con
   });
 }
 
+/// Columns [first, first + count) of the product, whole panels.
+Product columns_of(const Product& p, std::int64_t first, std::int64_t count) {
+  Product part = p;
+  part.n = count;
+  part.b = p.columns(first / panel_width);
+  part.b.width = std::min(panel_width, count);
+  part.y += first * p.y_col;
+  if (part.epilogue.bias != nullptr) part.epilogue.bias += first;
+  if (part.epilogue.factor != nullptr) part.epilogue.factor += first * p.y_col;
+  if (part.epilogue.residual != nullptr) part.epilogue.residual += first * p.y_col;
+  return part;
+}
+
+/// The same product of b packed into `to`.
+Product with_packed_columns(ThreadPool& pool, std::int64_t workers, const Product& p, float* to) {
+  const Kernels& isa = kernels();
+  Product packed = p;
+  if (p.bf16 && isa.dots_pairs) packed.b.format = MatrixFormat::bf16;
+  packed.b.data = to;
+  packed.b.row = panel_width;
+  packed.b.col = 1;
+  packed.b_panel = Panels{.k = p.k, .format = packed.b.format}.panel_bytes();
+  const auto pack = p.bf16 ? isa.pack_columns_bf16 : isa.pack_columns;
+  const std::int64_t panel_floats = packed.b_panel / static_cast<std::int64_t>(sizeof(float));
+  share_items(pool, workers, p.panels(), [&](std::int64_t, std::int64_t i, std::int64_t) {
+    pack(p.columns(i), p.k, to + i * panel_floats);
+  });
+  return packed;
+}
+
 void multiply(ThreadPool& pool, std::int64_t workers, const Product& p, Scratch scratch) {
   const ProductMemory memory(scratch, p, workers);
-  const std::int64_t step = rows_at_once(p.m);
-  for (std::int64_t first = 0; first < p.m; first += step)
-    multiply_rows(pool, workers, p, memory, first, std::min(step, p.m - first));
+  const std::int64_t rows = rows_at_once(p.m), packed = columns_at_once(p);
+  const std::int64_t columns = packed > 0 ? packed : p.n;
+  for (std::int64_t n = 0; n < p.n; n += columns) {
+    Product part = columns_of(p, n, std::min(columns, p.n - n));
+    if (packed > 0) part = with_packed_columns(pool, workers, part, memory.b);
+    for (std::int64_t m = 0; m < p.m; m += rows)
+      multiply_rows(pool, workers, part, memory, m, std::min(rows, p.m - m));
+  }
 }
 
 Product product_of(const LinearCall& c) {
@@ -268,7 +317,7 @@ std::size_t packed_vectors_bytes(const LinearCall& call) {
 
 std::size_t linear_scratch(const LinearCall& call, int threads) {
   if (is_of_integers(call)) return memory_alignment + IntegerMemory::bytes(call, threads);
-  if (call.m > few_rows) return memory_alignment + ProductMemory::bytes(call.m, call.w.k, threads);
+  if (call.m > few_rows) return memory_alignment + ProductMemory::bytes(product_of(call), threads);
   const std::size_t dense = call.x_col == 1 ? 0 : float_bytes(call.m * call.w.k);
   const std::size_t bytes = dense + packed_vectors_bytes(call);
   return bytes == 0 ? 0 : memory_alignment + bytes;
@@ -293,7 +342,7 @@ namespace {
 
 // Of one worker.
 std::size_t product_bytes(const GemmCall& call) {
-  return ProductMemory::bytes(call.m, std::min(call.k, most_gemm_inputs), 1);
+  return ProductMemory::bytes(part_of(product_of(call), 0, std::min(call.k, most_gemm_inputs)), 1);
 }
 
 }  // namespace

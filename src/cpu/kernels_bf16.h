@@ -129,6 +129,11 @@ struct PairDot {
 };
 
 template <class V>
+void pack_columns_bf16(const Columns& b, std::int64_t k, float* to) {
+  bf16_columns<V>(b, 0, k, to);
+}
+
+template <class V>
 void multiply_bf16(const ProductPart& part) {
   using Step = std::conditional_t<V::dots_pairs, PairDot, MultiplyAdd>;
   multiply_blocks<V, Step, V::dots_pairs ? 2 : 1>(part, [&](std::int64_t first, std::int64_t count) {

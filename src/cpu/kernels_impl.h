@@ -22,6 +22,8 @@ constexpr Kernels make_kernels(std::string_view name) {
       .pack_vectors = pack_vectors<V>,
       .pack_rows = pack_rows<V>,
       .pack_rows_bf16 = pack_rows_bf16<V>,
+      .pack_columns = pack_columns<V>,
+      .pack_columns_bf16 = pack_columns_bf16<V>,
       .multiply = multiply<V>,
       .multiply_bf16 = multiply_bf16<V>,
       .store = store_part<V>,

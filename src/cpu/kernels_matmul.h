@@ -96,6 +96,51 @@ struct MultiplyAdd {
   }
 };
 
+inline constexpr std::int64_t cache_line = 64;
+
+/// Pieces of memory of equal size at equal distances.
+struct Runs {
+  const std::byte* data = nullptr;
+  std::int64_t count = 0, bytes = 0, stride = 0;
+};
+
+/// Fetches memory into the caches, a share at each turn: many lines asked for at once would hold up what is
+/// computed meanwhile.
+template <int for_writing, int locality>
+class Fetching {
+ public:
+  Fetching() = default;
+  Fetching(const Runs& runs, std::int64_t turns)
+      : runs_(runs),
+        share_((runs.count * ((runs.bytes + cache_line - 1) / cache_line) + turns - 1) / turns) {}
+  void turn() {
+    for (std::int64_t i = 0; i < share_ && runs_.count > 0; ++i) {
+      __builtin_prefetch(runs_.data + at_, for_writing, locality);
+      at_ += cache_line;
+      if (at_ < runs_.bytes) continue;
+      at_ = 0;
+      runs_.data += runs_.stride;
+      --runs_.count;
+    }
+  }
+
+ private:
+  Runs runs_;
+  std::int64_t share_ = 0, at_ = 0;
+};
+
+/// What is fetched while tiles are multiplied, at every few of their inputs.
+struct Ahead {
+  static constexpr std::int64_t inputs = 8;
+  static std::int64_t turns(std::int64_t k) { return (k + inputs - 1) / inputs; }
+  Fetching<0, 2> operand;
+  Fetching<1, 2> result;
+  void turn() {
+    operand.turn();
+    result.turn();
+  }
+};
+
 /// One tile: c (R, NV * lanes) = or += a (R, k) b (k, NV * lanes). Element (r, k) of a at k * a_k + r. What
 /// `finish` gives a place goes there instead of to c.
 struct Tile {
@@ -108,6 +153,7 @@ struct Tile {
   std::int64_t k;
   bool add;
   Finish finish = {};
+  Ahead* ahead = nullptr;
 
   /// The same for columns further to the right.
   void move(std::int64_t columns) {
@@ -120,17 +166,24 @@ struct Tile {
 };
 
 template <class V, int R>
-void finish_tile(V (&sums)[std::size_t{R}][std::size_t{V::tile_vectors}], const Finish& finish) {
+[[gnu::always_inline]] inline void finish_tile(V (&sums)[std::size_t{R}][std::size_t{V::tile_vectors}],
+                                               const Finish finish) {
+  constexpr int NV = V::tile_vectors;
+  V bias[std::size_t{NV}];
 #pragma GCC unroll 4
-  for (int j = 0; j < V::tile_vectors; ++j) {
-    const V bias = finish.bias == nullptr ? V(0.0F) : V::load(finish.bias + j * V::lanes);
+  for (int j = 0; j < NV; ++j)
+    bias[j] = finish.bias == nullptr ? V(0.0F) : V::load(finish.bias + j * V::lanes);
+  float* y = finish.y;
+  const float* more = finish.residual;
 #pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) {
-      const std::int64_t at = r * finish.y_row + j * V::lanes;
-      V y = finish.bias == nullptr ? sums[r][j] : sums[r][j] + bias;
-      if (finish.residual != nullptr) y = y + V::load(finish.residual + at);
-      y.store(finish.y + at);
+  for (int r = 0; r < R; ++r, y += finish.y_row) {
+#pragma GCC unroll 4
+    for (int j = 0; j < NV; ++j) {
+      V value = sums[r][j] + bias[j];
+      if (more != nullptr) value = value + V::load(more + j * V::lanes);
+      value.store(y + j * V::lanes);
     }
+    if (more != nullptr) more += finish.y_row;
   }
 }
 
@@ -145,7 +198,7 @@ void multiply_tile(const Tile& tile) {
       sums[r][j] = tile.add ? V::load(tile.c + r * tile.c_row + j * V::lanes) : V(0.0F);
   const float* a = tile.a;
   const float* b = tile.b;
-  for (std::int64_t k = 0; k < tile.k; ++k, a += tile.a_k, b += tile.b_k) {
+  const auto step = [&] {
     V columns[std::size_t{NV}];
 #pragma GCC unroll 4
     for (int j = 0; j < NV; ++j) columns[j] = V::load(b + j * V::lanes);
@@ -155,6 +208,12 @@ void multiply_tile(const Tile& tile) {
 #pragma GCC unroll 4
       for (int j = 0; j < NV; ++j) sums[r][j] = Step::add(row, columns[j], sums[r][j]);
     }
+    a += tile.a_k;
+    b += tile.b_k;
+  };
+  for (std::int64_t left = tile.k; left > 0; left -= Ahead::inputs) {
+    if (tile.ahead != nullptr) tile.ahead->turn();
+    for (std::int64_t k = left < Ahead::inputs ? left : Ahead::inputs; k > 0; --k) step();
   }
   if (tile.finish.y != nullptr) return finish_tile<V, R>(sums, tile.finish);
 #pragma GCC unroll 16
@@ -294,56 +353,30 @@ const float* dense_columns(const Columns& b, std::int64_t first, std::int64_t ro
   return wide;
 }
 
-inline constexpr std::int64_t cache_line = 64;
-
-/// Fetches rows [first, first + rows) of a right operand into the second-level cache, a share at each turn.
-class Fetching {
- public:
-  Fetching(const Columns& b, std::int64_t first, std::int64_t rows, std::int64_t turns) {
-    if (b.data == nullptr) return;
-    if (b.col == 1 && b.row == panel_width) {
-      const Panels like{.dtype = b.dtype, .format = b.format};
-      run_ = static_cast<const std::byte*>(b.data) + like.inputs_bytes(first);
-      runs_ = 1;
-      run_bytes_ = like.inputs_bytes(first + rows) - like.inputs_bytes(first);
-    } else {
-      const auto size = static_cast<std::int64_t>(dtype_size(b.dtype));
-      const bool across = b.row == 1;
-      run_ = static_cast<const std::byte*>(b.data) + first * b.row * size;
-      runs_ = across ? b.width : rows;
-      run_bytes_ = (across ? rows : b.width) * size;
-      stride_ = (across ? b.col : b.row) * size;
-    }
-    share_ = (runs_ * ((run_bytes_ + cache_line - 1) / cache_line) + turns - 1) / turns;
-  }
-  void turn() {
-    for (std::int64_t i = 0; i < share_ && runs_ > 0; ++i) {
-      __builtin_prefetch(run_ + at_, 0, 2);
-      at_ += cache_line;
-      if (at_ < run_bytes_) continue;
-      at_ = 0;
-      run_ += stride_;
-      --runs_;
-    }
-  }
-
- private:
-  const std::byte* run_ = nullptr;
-  std::int64_t stride_ = 0, runs_ = 0, run_bytes_ = 0, share_ = 0;
-  std::int64_t at_ = 0;
-};
-
 inline Finish finish_of(const Finish& whole, std::int64_t row) {
   if (whole.y == nullptr) return {};
   const std::int64_t at = row * whole.y_row;
   return {whole.y + at, whole.y_row, whole.bias, whole.residual == nullptr ? nullptr : whole.residual + at};
 }
 
+/// Rows [first, first + rows) of a right operand.
+inline Runs runs_of(const Columns& b, std::int64_t first, std::int64_t rows) {
+  const auto* data = static_cast<const std::byte*>(b.data);
+  if (data == nullptr) return {};
+  if (b.col == 1 && b.row == panel_width) {
+    const Panels like{.dtype = b.dtype, .format = b.format};
+    return {data + like.inputs_bytes(first), 1, like.inputs_bytes(first + rows) - like.inputs_bytes(first)};
+  }
+  const auto size = static_cast<std::int64_t>(dtype_size(b.dtype));
+  const bool across = b.row == 1;
+  return {data + first * b.row * size, across ? b.width : rows, (across ? rows : b.width) * size,
+          (across ? b.col : b.row) * size};
+}
+
 /// The rows of a panel that a tile is about to write, and maybe to add to.
-inline void fetch_rows(const Finish& finish, std::int64_t rows) {
-  for (std::int64_t r = 0; r < rows; ++r)
-    for (std::int64_t j = 0; j < panel_width; j += cache_line / static_cast<std::int64_t>(sizeof(float)))
-      __builtin_prefetch(finish.y + r * finish.y_row + j, 1, 3);
+inline Runs runs_of(const Finish& finish, std::int64_t rows) {
+  constexpr auto size = static_cast<std::int64_t>(sizeof(float));
+  return {reinterpret_cast<const std::byte*>(finish.y), rows, panel_width * size, finish.y_row * size};
 }
 
 /// Tiles of a block of inputs; `b_of(first, count)` gives the block of the right operand, and a step of the
@@ -356,26 +389,36 @@ void multiply_blocks(const ProductPart& part, const Block& b_of) {
   for (std::int64_t first = 0; first < part.k; first += size) {
     const std::int64_t left = part.k - first - size;
     const std::int64_t k = left < 0 ? part.k - first : size;
-    Fetching next = left > 0 ? Fetching(part.b, first + size, left < size ? left : size, tiles)
-                             : Fetching(part.next, 0, part.k < size ? part.k : size, tiles);
+    const std::int64_t steps = (k + together - 1) / together;
+    Ahead ahead;
+    ahead.operand = {left > 0 ? runs_of(part.b, first + size, left < size ? left : size)
+                              : runs_of(part.next, 0, part.k < size ? part.k : size),
+                     tiles * Ahead::turns(steps)};
     const float* b = b_of(first, k);
     for (std::int64_t i = 0; i < part.rows; i += R) {
-      next.turn();
       Tile tile{part.a + i * part.k + first / together * R,
                 R,
                 b,
                 panel_width,
                 part.c + i * panel_width,
                 panel_width,
-                (k + together - 1) / together,
-                first > 0};
+                steps,
+                first > 0,
+                {},
+                &ahead};
       if (left <= 0 && part.finish.y != nullptr) {
         tile.finish = finish_of(part.finish, i);
-        fetch_rows(tile.finish, part.rows - i < R ? part.rows - i : R);
+        ahead.result = {runs_of(tile.finish, part.rows - i < R ? part.rows - i : R),
+                        Ahead::turns(steps) / 2 + 1};
       }
       multiply_rows<V, Step>(part.rows - i, tile);
     }
   }
+}
+
+template <class V>
+void pack_columns(const Columns& b, std::int64_t k, float* to) {
+  dense_columns<V>(b, 0, k, to);
 }
 
 template <class V>

@@ -303,6 +303,45 @@ TEST_CASE("gemm adds to what was there, and takes bias, activation and factor be
   });
 }
 
+// The right operand is packed before, a few megabytes of columns at once.
+TEST_CASE("gemm of many rows and columns") {
+  on_every_isa([] {
+    for (const bool turned : {false, true}) {
+      const std::int64_t m = 301, n = 290, k = most_gemm_inputs;
+      const Floats a = random_floats(m * k, 1), b = random_floats(k * n, 2), bias = random_floats(n, 3);
+      const Floats before = random_floats(m * n, 4);
+      ThreadPool pool(2);
+      Floats c = before;
+      const GemmCall call{.m = m,
+                          .n = n,
+                          .k = k,
+                          .a = a.data(),
+                          .a_row = k,
+                          .b = b.data(),
+                          .b_row = turned ? 1 : n,
+                          .b_col = turned ? k : 1,
+                          .c = c.data(),
+                          .c_row = n,
+                          .epilogue = {.bias = bias.data(), .residual = c.data()}};
+      std::vector<std::byte> scratch(gemm_scratch(call, pool.size()));
+      gemm(pool, call, scratch);
+      Floats got;
+      Doubles want;
+      for (const std::int64_t r : {0, 150, 300})
+        for (std::int64_t col = 0; col < n; ++col) {
+          const std::int64_t at = r * n + col;
+          double sum = static_cast<double>(bias[index(col)]) + static_cast<double>(before[index(at)]);
+          for (std::int64_t x = 0; x < k; ++x)
+            sum += static_cast<double>(a[index(r * k + x)]) *
+                   static_cast<double>(b[index(turned ? col * k + x : x * n + col)]);
+          got.push_back(c[index(at)]);
+          want.push_back(sum);
+        }
+      check_close(got, want, 1e-4);
+    }
+  });
+}
+
 TEST_CASE("panels keep every element, and rows are found in them") {
   ThreadPool pool(3);
   on_every_isa([&] {

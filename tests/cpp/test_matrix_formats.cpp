@@ -241,7 +241,7 @@ TEST_CASE("matrix formats: rows of a table are read from its panels") {
 TEST_CASE("gemm: both operands rounded to bfloat16, in every layout") {
   on_every_isa([] {
     for (const auto& [m, n, k] :
-         {std::array<std::int64_t, 3>{1, 1, 1}, {5, 33, 3}, {17, 40, 65}, {31, 70, 301}})
+         {std::array<std::int64_t, 3>{1, 1, 1}, {5, 33, 3}, {17, 40, 65}, {31, 70, 301}, {305, 70, 33}})
       for (const bool a_turned : {false, true})
         for (const bool b_turned : {false, true}) {
           INFO("m " << m << " n " << n << " k " << k << " turned " << a_turned << b_turned);
