@@ -72,7 +72,9 @@ struct IntegerPart {
   std::int64_t k = 0;
   const std::byte* panel = nullptr;
   MatrixFormat format = MatrixFormat::int8;
-  float* c = nullptr;
+  float* c = nullptr;  // scratch, and the result unless it goes to finish.y
+  Finish finish;
+  Columns next;  // as in ProductPart
 };
 
 /// Rows [first, first + rows) and columns [n, n + width) of a result, on their way to memory.

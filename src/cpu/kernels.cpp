@@ -15,6 +15,13 @@ constexpr std::int64_t elements_at_once = 4096;  // below these a second thread 
 
 // -- matrix products ------------------------------------------------------------------------------
 
+/// Rows [from, to) of a packing, whole tiles, and the panel of weights that they meet.
+struct PanelPart {
+  std::int64_t panel;
+  std::int64_t from, to;
+  std::int64_t next_panel;  // of the part that the same worker goes on with, or the number of panels
+};
+
 /// y (M, N) = epilogue(a b), b (K, N) either panels or strided.
 struct Product {
   std::int64_t m, n, k;
@@ -33,6 +40,23 @@ struct Product {
     part.data = static_cast<const std::byte*>(b.data) + panel * b_panel;
     part.width = std::min(b.width, n - panel * panel_width);
     return part;
+  }
+  /// What the worker of a part multiplies with after it.
+  Columns next(const PanelPart& part) const {
+    const bool goes_on = part.next_panel < panels() && part.next_panel != part.panel;
+    return goes_on ? columns(part.next_panel) : Columns();
+  }
+  /// The sums c of a part of the rows from `first` on, on their way to y.
+  StorePart stored(float* c, std::int64_t first, const PanelPart& part) const {
+    return {c,
+            first + part.from,
+            part.to - part.from,
+            part.panel * panel_width,
+            columns(part.panel).width,
+            y,
+            y_row,
+            y_col,
+            epilogue};
   }
   /// For sums of whole panels that only more is added to.
   Finish finish(std::int64_t row, std::int64_t panel) const {
@@ -63,13 +87,6 @@ void share_packing(ThreadPool& pool, std::int64_t workers, std::int64_t tiles, c
     pack(tiles * i / parts, tiles * (i + 1) / parts);
   });
 }
-
-/// Rows [from, to) of a packing, whole tiles, and the panel of weights that they meet.
-struct PanelPart {
-  std::int64_t panel;
-  std::int64_t from, to;
-  std::int64_t next_panel;  // of the part that the same worker goes on with, or the number of panels
-};
 
 /// Calls `multiply(worker, part)` for all of a packing and all panels: an element is computed the same way
 /// whatever its part.
@@ -131,14 +148,10 @@ void multiply_rows(ThreadPool& pool, std::int64_t workers, const Product& p, con
   share_panels(pool, workers, p.panels(), rows, isa.tile_rows, [&](std::int64_t w, const PanelPart& part) {
     float* wide = memory.wide + w * block_inputs(p.k) * panel_width;
     float* c = memory.c + w * rows_at_once(p.m) * panel_width;
-    const Columns b = p.columns(part.panel);
     const Finish finish = p.finish(first + part.from, part.panel);
-    const bool goes_on = part.next_panel < p.panels() && part.next_panel != part.panel;
-    multiply_part({memory.a + part.from * p.k, part.to - part.from, p.k, b, wide, c, finish,
-                   goes_on ? p.columns(part.next_panel) : Columns()});
-    if (finish.y == nullptr)
-      isa.store({c, first + part.from, part.to - part.from, part.panel * panel_width, b.width, p.y, p.y_row,
-                 p.y_col, p.epilogue});
+    multiply_part({memory.a + part.from * p.k, part.to - part.from, p.k, p.columns(part.panel), wide, c,
+                   finish, p.next(part)});
+    if (finish.y == nullptr) isa.store(p.stored(c, first, part));
   });
 }
 
@@ -274,16 +287,16 @@ void multiply_rounded(ThreadPool& pool, const LinearCall& call, const IntegerMem
   share_packing(pool, workers, ceil_div(rows, isa.group_rows), [&](std::int64_t begin, std::int64_t end) {
     isa.quantise_rows(call, first, rows, memory.a, begin, end);
   });
-  share_panels(
-      pool, workers, call.w.count(), rows, isa.group_rows, [&](std::int64_t w, const PanelPart& part) {
-        float* c = memory.c + w * rows_rounded_at_once(call) * panel_width;
-        const std::byte* a = memory.a + part.from * quantised_bytes(call.w.k);
-        const auto* data = static_cast<const std::byte*>(call.w.data) + part.panel * call.w.panel_bytes();
-        isa.multiply_integers({a, part.to - part.from, call.w.k, data, call.w.format, c});
-        const std::int64_t n = part.panel * panel_width;
-        isa.store({c, first + part.from, part.to - part.from, n, std::min(panel_width, call.w.n - n), call.y,
-                   call.y_row, call.y_col, call.epilogue});
-      });
+  const Product p = product_of(call);
+  share_panels(pool, workers, p.panels(), rows, isa.group_rows, [&](std::int64_t w, const PanelPart& part) {
+    float* c = memory.c + w * rows_rounded_at_once(call) * panel_width;
+    const std::byte* a = memory.a + part.from * quantised_bytes(p.k);
+    const Columns b = p.columns(part.panel);
+    const Finish finish = p.finish(first + part.from, part.panel);
+    const auto* panel = static_cast<const std::byte*>(b.data);
+    isa.multiply_integers({a, part.to - part.from, p.k, panel, b.format, c, finish, p.next(part)});
+    if (finish.y == nullptr) isa.store(p.stored(c, first, part));
+  });
 }
 
 void multiply_integers(ThreadPool& pool, const LinearCall& call, Scratch scratch) {

@@ -130,23 +130,28 @@ template <class V, int R, int NV, class Kind>
   }
 }
 
-/// c (R, panel_width) = or += x (R, groups) times as many groups of one panel
+/// c (R, panel_width) = or += x (R, groups) times as many groups of one panel; what `finish` gives a place
+/// goes there instead.
 template <class V, int R, class Kind>
 void multiply_groups(const QuantisedRows<R>* x, std::int64_t groups, const std::byte* panel, float* c,
-                     bool add) {
+                     bool add, const Finish& finish = {}, Ahead* ahead = nullptr) {
   constexpr int NV = V::group_vectors;
-  V sums[std::size_t{panel_vectors<V>}][std::size_t{R}];
+  constexpr int all = panel_vectors<V>;
+  V sums[std::size_t{all}][std::size_t{R}];
 #pragma GCC unroll 8
-  for (int j = 0; j < panel_vectors<V>; ++j)
+  for (int j = 0; j < all; ++j)
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) sums[j][r] = add ? V::load(c + r * panel_width + j * V::lanes) : V(0.0F);
-  for (std::int64_t g = 0; g < groups; ++g, panel += group_bytes<Kind>)
+  for (std::int64_t g = 0; g < groups; ++g, panel += group_bytes<Kind>) {
+    if (ahead != nullptr) ahead->turn();
 #pragma GCC unroll 8
-    for (int j = 0; j < panel_vectors<V>; j += NV)
+    for (int j = 0; j < all; j += NV)
       add_group<V, R, NV, Kind>(x[g], panel + j * V::lanes * 2, panel + scales_bytes + j * V::lanes * 4,
                                 sums + j);
+  }
+  if (finish.y != nullptr) return finish_tile<V, R, all>([&](int r, int j) { return sums[j][r]; }, finish);
 #pragma GCC unroll 8
-  for (int j = 0; j < panel_vectors<V>; ++j)
+  for (int j = 0; j < all; ++j)
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) sums[j][r].store(c + r * panel_width + j * V::lanes);
 }
@@ -154,14 +159,19 @@ void multiply_groups(const QuantisedRows<R>* x, std::int64_t groups, const std::
 template <class V, class Kind>
 void multiply_integers_of(const IntegerPart& part) {
   constexpr std::int64_t R = V::group_rows;
-  const std::int64_t groups = groups_of(part.k);
+  const std::int64_t groups = groups_of(part.k), tiles = (part.rows + R - 1) / R;
+  Ahead ahead;
+  ahead.operand = {runs_of(part.next, 0, part.k), tiles * groups};
   for (std::int64_t first = 0; first < groups; first += group_block) {
     const std::int64_t count = groups - first < group_block ? groups - first : group_block;
+    const bool last = first + count == groups && part.finish.y != nullptr;
     for (std::int64_t i = 0; i < part.rows; i += R)
       with_rows<V::group_rows>(part.rows - i, [&](auto m) {
         const auto* x = reinterpret_cast<const QuantisedRows<m.value>*>(part.a + i * quantised_bytes(part.k));
+        const Finish finish = last ? finish_of(part.finish, i) : Finish();
+        if (last) ahead.result = {runs_of(finish, m.value), count / 2 + 1};
         multiply_groups<V, m.value, Kind>(x + first, count, part.panel + first * group_bytes<Kind>,
-                                          part.c + i * panel_width, first > 0);
+                                          part.c + i * panel_width, first > 0, finish, &ahead);
       });
   }
 }

@@ -38,23 +38,14 @@ void with_activation(Activation activation, const F& f) {
 
 // -- storing results ------------------------------------------------------------------------------
 
-template <class V>
-void add_bias_and_activate(const StorePart& part) {
-  alignas(64) float bias[panel_width] = {};
-  if (part.epilogue.bias != nullptr)
-    for (std::int64_t j = 0; j < part.width; ++j) bias[j] = part.epilogue.bias[part.n + j];
-  with_activation<V>(part.epilogue.activation, [&](auto activate) {
-    for (std::int64_t i = 0; i < part.rows; ++i)
-      for (std::int64_t j = 0; j < panel_width; j += V::lanes) {
-        float* c = part.c + i * panel_width + j;
-        activate(V::load(c) + V::load(bias + j)).store(c);
-      }
-  });
-}
-
-template <class V>
-void store_strided(const StorePart& part) {
+template <class V, class F>
+void store_strided(const StorePart& part, const float* bias, const F& activate) {
   const Epilogue& e = part.epilogue;
+  for (std::int64_t i = 0; i < part.rows; ++i) {
+    float* c = part.c + i * panel_width;
+    for (std::int64_t j = 0; j < panel_width; j += V::lanes)
+      activate(V::load(c + j) + V::load(bias + j)).store(c + j);
+  }
   for (std::int64_t j = 0; j < part.width; ++j)
     for (std::int64_t i = 0; i < part.rows; ++i) {
       const std::int64_t at = (part.first + i) * part.y_row + (part.n + j) * part.y_col;
@@ -65,11 +56,13 @@ void store_strided(const StorePart& part) {
     }
 }
 
-template <class V>
-void store_row(const float* c, const Epilogue& e, float* y, std::int64_t at, std::int64_t width) {
+/// y = activate(c + bias) factor + residual, for a row of a panel; `at` is its place in y.
+template <class V, class F>
+void store_row(const float* c, const float* bias, const F& activate, const Epilogue& e, float* y,
+               std::int64_t at, std::int64_t width) {
   for (std::int64_t j = 0; j < width; j += V::lanes) {
     const int n = static_cast<int>(width - j < V::lanes ? width - j : V::lanes);
-    V value = V::load(c + j);
+    V value = activate(V::load(c + j) + V::load(bias + j));
     if (e.factor != nullptr) value = value * V::load(e.factor + at + j, n);
     if (e.residual != nullptr) value = value + V::load(e.residual + at + j, n);
     value.store(y + at + j, n);
@@ -78,12 +71,16 @@ void store_row(const float* c, const Epilogue& e, float* y, std::int64_t at, std
 
 template <class V>
 void store_part(const StorePart& part) {
-  if (part.epilogue.bias != nullptr || part.epilogue.activation != Activation::none)
-    add_bias_and_activate<V>(part);
-  if (part.y_col != 1) return store_strided<V>(part);
-  for (std::int64_t i = 0; i < part.rows; ++i)
-    store_row<V>(part.c + i * panel_width, part.epilogue, part.y, (part.first + i) * part.y_row + part.n,
-                 part.width);
+  const Epilogue& e = part.epilogue;
+  alignas(64) float bias[panel_width] = {};
+  if (e.bias != nullptr)
+    for (std::int64_t j = 0; j < part.width; ++j) bias[j] = e.bias[part.n + j];
+  with_activation<V>(e.activation, [&](auto activate) {
+    if (part.y_col != 1) return store_strided<V>(part, bias, activate);
+    for (std::int64_t i = 0; i < part.rows; ++i)
+      store_row<V>(part.c + i * panel_width, bias, activate, e, part.y,
+                   (part.first + i) * part.y_row + part.n, part.width);
+  });
 }
 
 // -- matrix times matrix --------------------------------------------------------------------------
@@ -165,21 +162,20 @@ struct Tile {
   }
 };
 
-template <class V, int R>
-[[gnu::always_inline]] inline void finish_tile(V (&sums)[std::size_t{R}][std::size_t{V::tile_vectors}],
-                                               const Finish finish) {
-  constexpr int NV = V::tile_vectors;
+/// The sums of a tile of R rows and NV vectors, `sum_of(row, vector)`, to where they belong.
+template <class V, int R, int NV, class Sums>
+[[gnu::always_inline]] inline void finish_tile(const Sums& sum_of, const Finish finish) {
   V bias[std::size_t{NV}];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (int j = 0; j < NV; ++j)
     bias[j] = finish.bias == nullptr ? V(0.0F) : V::load(finish.bias + j * V::lanes);
   float* y = finish.y;
   const float* more = finish.residual;
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r, y += finish.y_row) {
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int j = 0; j < NV; ++j) {
-      V value = sums[r][j] + bias[j];
+      V value = sum_of(r, j) + bias[j];
       if (more != nullptr) value = value + V::load(more + j * V::lanes);
       value.store(y + j * V::lanes);
     }
@@ -215,7 +211,8 @@ void multiply_tile(const Tile& tile) {
     if (tile.ahead != nullptr) tile.ahead->turn();
     for (std::int64_t k = left < Ahead::inputs ? left : Ahead::inputs; k > 0; --k) step();
   }
-  if (tile.finish.y != nullptr) return finish_tile<V, R>(sums, tile.finish);
+  if (tile.finish.y != nullptr)
+    return finish_tile<V, R, NV>([&](int r, int j) { return sums[r][j]; }, tile.finish);
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
