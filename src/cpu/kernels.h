@@ -135,16 +135,30 @@ void gemm(ThreadPool& pool, std::span<const GemmCall> calls, std::span<std::byte
 
 // -- attention ------------------------------------------------------------------------------------
 
-/// softmax(q k^T * scale + mask) v without storing the scores. q (B, H, T, D), k (B, G, S, D),
-/// v (B, G, S, Dv), y (B, H, T, Dv), each dense. Head h reads key/value head h / (H / G). Keys that no
+/// Elements between neighbouring batches, heads and tokens of a value (B, H, T, D); its D are side by side.
+struct HeadRows {
+  std::int64_t b = 0, h = 0, t = 0;
+  std::int64_t at(std::int64_t batch, std::int64_t head, std::int64_t token) const {
+    return batch * b + head * h + token * t;
+  }
+};
+
+constexpr HeadRows dense_rows(std::int64_t heads, std::int64_t tokens, std::int64_t size) {
+  return {heads * tokens * size, tokens * size, size};
+}
+
+/// softmax(q k^T * scale + mask) v without storing the scores. q (B, H, T, D), y (B, H, T, Dv), dense
+/// k (B, G, S, D) and v (B, G, S, Dv). Head h reads key/value head h / (H / G). Keys that no
 /// query of a call sees are not read. A query that sees no key gives NaN, as the softmax of nothing but
 /// -infinity does.
 struct AttentionCall {
   const float* q = nullptr;
+  HeadRows q_rows = {};
   const void* k = nullptr;  // kv_dtype: fp32 or fp16
   const void* v = nullptr;
   DType kv_dtype = DType::fp32;
   float* y = nullptr;
+  HeadRows y_rows = {};
   std::int64_t b = 0, h = 0, g = 0, t = 0, s = 0, d = 0, dv = 0;
   float scale = 1.0F;
   bool bf16 = false;                       // many queries may round operands to bfloat16
@@ -232,13 +246,12 @@ void largest(ThreadPool& pool, const SumCall& call);
 std::int64_t argmax(const float* x, std::int64_t count);
 
 /// Rotates pairs of each vector of x (B, H, T, D) by the angles whose cosines and sines are given:
-/// (u, v) -> (u cos - v sin, v cos + u sin). x and y have their D elements side by side; y may be x.
+/// (u, v) -> (u cos - v sin, v cos + u sin). y may be x.
 struct RopeCall {
   const float* x = nullptr;
   float* y = nullptr;
   std::int64_t b = 0, h = 0, t = 0, d = 0;
-  std::int64_t x_b = 0, x_h = 0, x_t = 0;
-  std::int64_t y_b = 0, y_h = 0, y_t = 0;
+  HeadRows x_rows = {}, y_rows = {};
   const float* cos = nullptr;  // angle i of token t of batch b at b * table_b + t * table_t + i
   const float* sin = nullptr;
   std::int64_t table_b = 0, table_t = 0;

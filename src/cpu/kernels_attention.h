@@ -30,8 +30,12 @@ const T* cache_of(const void* cache, const AttentionPart& part, std::int64_t siz
   return static_cast<const T*>(cache) + (part.batch * call.g + group) * call.s * size;
 }
 
-inline std::int64_t query_row(const AttentionPart& part, std::int64_t query) {
-  return (part.batch * part.call->h + part.head) * part.call->t + query;
+inline const float* query_of(const AttentionPart& part, std::int64_t query) {
+  return part.call->q + part.call->q_rows.at(part.batch, part.head, query);
+}
+
+inline float* result_of(const AttentionPart& part, std::int64_t query) {
+  return part.call->y + part.call->y_rows.at(part.batch, part.head, query);
 }
 
 /// Where the mask of one query starts.
@@ -136,8 +140,8 @@ class ManyQueries {
     float* panel = Pairs ? at(layout_.panel) : queries;
     const std::int64_t size = panel_width * call_.d;
     if (queries_from(q) < panel_width) fill(panel, size, 0.0F);
-    transpose_block<V>(call_.q + query_row(part_, part_.first + q) * call_.d, call_.d, queries_from(q),
-                       call_.d, panel, panel_width);
+    transpose_block<V>(query_of(part_, part_.first + q), call_.q_rows.t, queries_from(q), call_.d, panel,
+                       panel_width);
     map<V>(panel, panel, 0, size, [this](V x) { return x * V(call_.scale); });
     if constexpr (Pairs) pair_rows<V, panel_width>(panel, panel_width, call_.d, panel_width, queries);
   }
@@ -249,7 +253,7 @@ class ManyQueries {
   void finish() {
     for (std::int64_t q = 0; q < part_.count; ++q) {
       const V total(at(layout_.totals)[q]);
-      float* y = call_.y + query_row(part_, part_.first + q) * call_.dv;
+      float* y = result_of(part_, part_.first + q);
       for (std::int64_t c = 0; c < call_.dv; c += V::lanes) {
         const int n = static_cast<int>(least(V::lanes, call_.dv - c));
         (V::load(at(layout_.sums) + q * layout_.padded + c) / total).store(y + c, n);
@@ -327,7 +331,7 @@ template <class V, class T>
 class OneQuery {
  public:
   OneQuery(const AttentionPart& part, std::int64_t query)
-      : part_(part), call_(*part.call), query_(query), y_(call_.y + query_row(part, query) * call_.dv) {}
+      : part_(part), call_(*part.call), query_(query), y_(result_of(part, query)) {}
 
   void run() {
     for (std::int64_t c = 0; c < call_.dv; ++c) y_[c] = 0.0F;
@@ -343,7 +347,7 @@ class OneQuery {
 
  private:
   void score(std::int64_t key, std::int64_t count) {
-    const float* q = call_.q + query_row(part_, query_) * call_.d;
+    const float* q = query_of(part_, query_);
     const T* k = cache_of<T>(call_.k, part_, call_.d) + key * call_.d;
     std::int64_t j = 0;
     for (; j + 4 <= count; j += 4) score_keys<V, 4>(q, k + j * call_.d, call_.d, scores_ + j);

@@ -132,8 +132,8 @@ void rope(const RopeCall& call, std::int64_t begin, std::int64_t end) {
     const std::int64_t t = row % call.t;
     const std::int64_t h = row / call.t % call.h;
     const std::int64_t b = row / call.t / call.h;
-    const float* x = call.x + b * call.x_b + h * call.x_h + t * call.x_t;
-    float* y = call.y + b * call.y_b + h * call.y_h + t * call.y_t;
+    const float* x = call.x + call.x_rows.at(b, h, t);
+    float* y = call.y + call.y_rows.at(b, h, t);
     const std::int64_t at = b * call.table_b + t * call.table_t;
     if (call.interleaved)
       rotate_neighbours<V>(call, x, y, call.cos + at, call.sin + at);

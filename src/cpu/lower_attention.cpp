@@ -27,6 +27,15 @@ Slot added_mask(Planner& p, NodeId mask) {
   return to;
 }
 
+bool swaps_heads_and_tokens(const Node& node) {
+  return node.is("transpose") && node.list("perm") == std::vector<std::int64_t>{0, 2, 1, 3};
+}
+
+// Of a value (B, H, T, D) that is kept as (B, T, H, D).
+HeadRows tokens_first(std::int64_t heads, std::int64_t tokens, std::int64_t size) {
+  return {tokens * heads * size, size, heads * size};
+}
+
 void set_mask_strides(AttentionCall& call, const Shape& mask) {
   std::int64_t* strides[] = {&call.mask_b, &call.mask_h, &call.mask_t, &call.mask_s};
   for (int axis = 0; axis < mask.rank(); ++axis)
@@ -54,7 +63,8 @@ void lower_attention(Planner& p, NodeId id) {
   if (node.type.shape.rank() != 4 || p.shape(node.inputs[1])[0] != node.type.shape[0])
     return lower_reference(p, id);
   AttentionCall call = attention_call(p, node);
-  const Slot q = p.wide(node.inputs[0]);
+  const LocatedRows q = p.rows(node.inputs[0]);
+  call.q_rows = q.rows;
   Located k = p.stored(node.inputs[1]);
   Located v = p.stored(node.inputs[2]);
   if (k.dtype != v.dtype) k = v = {no_slot, DType::fp32};
@@ -66,9 +76,13 @@ void lower_attention(Planner& p, NodeId id) {
   const Slot m = mask == absent ? no_slot : added_mask(p, mask);
   if (mask != absent) set_mask_strides(call, p.shape(mask));
   const Slot start = position == absent ? no_slot : p.wide(position);
-  std::vector<Slot> reads = {q, k.slot, v.slot, m, start};
+  std::vector<Slot> reads = {q.slot, k.slot, v.slot, m, start};
   std::erase(reads, no_slot);
-  const Slot y = p.result(id);
+  const NodeId swap = p.only_user(id);
+  const bool swaps = swap != absent && swaps_heads_and_tokens(p.node(swap));
+  if (swaps) p.fuse(swap, id);
+  const Slot y = p.result(swaps ? swap : id);
+  call.y_rows = swaps ? tokens_first(call.h, call.t, call.dv) : dense_rows(call.h, call.t, call.dv);
   p.add_step(
       {.label = str(label(node), mask == absent && position == absent && !call.causal ? "" : " masked"),
        .reads = std::move(reads),
@@ -76,7 +90,7 @@ void lower_attention(Planner& p, NodeId id) {
        .run =
            [=](const Run& run) {
              AttentionCall now = call;
-             now.q = run.at<float>(q);
+             now.q = run.at<float>(q.slot) + q.offset;
              now.k = run.at<void>(k.slot);
              now.v = run.at<void>(v.slot);
              now.y = run.at<float>(y);
@@ -149,6 +163,35 @@ void lower_attention_gradient(Planner& p, NodeId id) {
   p.add_step(std::move(step));
 }
 
+namespace {
+
+constexpr std::int64_t rows_at_once = 64;  // below these a second thread does not pay
+
+// New rows of a cache, where they are.
+struct CacheRows {
+  const float* data;
+  HeadRows rows;
+  std::int64_t count, size;
+
+  template <class T>
+  void put(ThreadPool& pool, std::int64_t batch, std::int64_t head, T* to) const {
+    const bool side_by_side = rows.t == size;
+    const std::int64_t length = side_by_side ? count * size : size;
+    for (std::int64_t i = 0; i < (side_by_side ? 1 : count); ++i)
+      store(pool, data + rows.at(batch, head, i), length, to + i * size);
+  }
+
+ private:
+  static void store(ThreadPool&, const float* from, std::int64_t length, float* to) {
+    std::copy_n(from, length, to);
+  }
+  static void store(ThreadPool& pool, const float* from, std::int64_t length, std::uint16_t* to) {
+    narrow(pool, from, to, length);
+  }
+};
+
+}  // namespace
+
 // New rows of a key/value cache, written in place where the cache is a state of the program.
 void lower_cache_update(Planner& p, NodeId id) {
   const Node& node = p.node(id);
@@ -158,23 +201,27 @@ void lower_cache_update(Planner& p, NodeId id) {
   p.locate(id, cache);
   const Shape& to = node.type.shape;
   const Shape& from = p.shape(node.inputs[1]);
-  const Slot update = p.wide(node.inputs[1]);
+  const LocatedRows update = p.rows(node.inputs[1]);
   const Slot position = p.wide(node.inputs[2]);
   const std::int64_t b = to[0], g = to[1], s = to[2], d = to[3], t = from[2];
   p.add_step({.label = label(node),
-              .reads = {update, position, cache.slot},
+              .reads = {update.slot, position, cache.slot},
               .writes = cache.slot,
               .run = [=](const Run& run) {
-                for (std::int64_t i = 0; i < b * g; ++i) {
-                  const std::int64_t row = run.at<std::int32_t>(position)[i / g];
-                  if (row < 0 || row + t > s)
-                    fail("cache_update: rows ", row, " to ", row + t, " of a cache of ", s);
-                  const float* source = run.at<float>(update) + i * t * d;
-                  if (cache.dtype == DType::fp16)
-                    narrow(run.pool, source, run.at<std::uint16_t>(cache.slot) + (i * s + row) * d, t * d);
-                  else
-                    std::copy_n(source, t * d, run.at<float>(cache.slot) + (i * s + row) * d);
-                }
+                const auto* positions = run.at<std::int32_t>(position);
+                for (std::int64_t i = 0; i < b; ++i)
+                  if (positions[i] < 0 || positions[i] + t > s)
+                    fail("cache_update: rows ", positions[i], " to ", positions[i] + t, " of a cache of ", s);
+                const CacheRows rows{run.at<float>(update.slot) + update.offset, update.rows, t, d};
+                run.pool.split(b * g, rows_at_once / t, [&](std::int64_t begin, std::int64_t end) {
+                  for (std::int64_t i = begin; i < end; ++i) {
+                    const std::int64_t at = (i * s + positions[i / g]) * d;
+                    if (cache.dtype == DType::fp16)
+                      rows.put(run.pool, i / g, i % g, run.at<std::uint16_t>(cache.slot) + at);
+                    else
+                      rows.put(run.pool, i / g, i % g, run.at<float>(cache.slot) + at);
+                  }
+                });
               }});
 }
 
@@ -189,36 +236,27 @@ void lower_rope(Planner& p, NodeId id) {
       (!per_token && !per_batch) || p.shape(node.inputs[2]) != table || table.back() * 2 != shape[3])
     return lower_reference(p, id);
   const std::int64_t b = shape[0], h = shape[1], t = shape[2], d = shape[3];
-  RopeCall call{.b = b,
-                .h = h,
-                .t = t,
-                .d = d,
-                .x_b = h * t * d,
-                .x_h = t * d,
-                .x_t = d,
-                .y_b = h * t * d,
-                .y_h = t * d,
-                .y_t = d};
+  const LocatedRows x = p.rows(node.inputs[0]);
+  RopeCall call{.b = b, .h = h, .t = t, .d = d, .x_rows = x.rows, .y_rows = dense_rows(h, t, d)};
   call.table_t = d / 2;
   call.table_b = per_token ? 0 : t * (d / 2);
   call.interleaved = node.flag("interleaved");
-  const Slot x = p.wide(node.inputs[0]);
   const Slot cos = p.wide(node.inputs[1]);
   const Slot sin = p.wide(node.inputs[2]);
   const Slot y = p.result(id);
   p.add_step({.label = label(node),
-              .reads = {x, cos, sin},
+              .reads = {x.slot, cos, sin},
               .writes = y,
               .run =
                   [=](const Run& run) {
                     RopeCall now = call;
-                    now.x = run.at<float>(x);
+                    now.x = run.at<float>(x.slot) + x.offset;
                     now.y = run.at<float>(y);
                     now.cos = run.at<float>(cos);
                     now.sin = run.at<float>(sin);
                     rope(run.pool, now);
                   },
-              .in_place = true});
+              .in_place = x.is_dense});
 }
 
 }  // namespace orion::cpu

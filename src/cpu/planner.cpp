@@ -45,6 +45,7 @@ bool is_view(const Graph& graph, const Node& node) {
 Planner::Planner(Plan& plan) : plan_(plan) {
   const auto size = index(graph().size());
   located_.resize(size);
+  moved_.resize(size);
   widened_.resize(size, no_slot);
   fused_into_.resize(size, absent);
   users_.resize(size);
@@ -89,9 +90,42 @@ Located Planner::stored(NodeId id) {
     }
     return where;
   }
+  if (moved_[index(id)]) move(id);
   const Located where = located_[index(id)];
   if (where.slot == no_slot) fail("cpu: ", node(id).name, " is read before it is computed");
   return where;
+}
+
+LocatedRows Planner::rows(NodeId id) {
+  const std::optional<Moved>& moved = moved_[index(id)];
+  if (!moved || moved->strides.steps.back() != 1) {
+    const Shape& x = shape(id);
+    return {.slot = wide(id), .rows = dense_rows(x[1], x[2], x[3])};
+  }
+  const std::vector<std::int64_t>& steps = moved->strides.steps;
+  return {wide(moved->source), moved->strides.offset, {steps[0], steps[1], steps[2]}, false};
+}
+
+// Slices, transposes and axes split are put off: who takes strides reads them where they are. States are not
+// seen through, as they may be overwritten meanwhile.
+bool Planner::move_later(NodeId id) {
+  const Node& n = node(id);
+  if (n.inputs.empty() || n.type.dtype == DType::int32 || n.type.dtype == DType::boolean) return false;
+  const NodeId operand = n.inputs[0];
+  if (node(root(operand)).op->is_source() || node(operand).type.dtype != n.type.dtype) return false;
+  const std::optional<Moved>& before = moved_[index(operand)];
+  auto strides = moved(n, shape(operand), before ? before->strides : dense_strides(shape(operand)));
+  if (!strides) return false;
+  moved_[index(id)] = {before ? before->source : operand, std::move(*strides)};
+  return true;
+}
+
+void Planner::move(NodeId id) {
+  moved_[index(id)].reset();
+  if (is_view(graph(), node(id)))
+    alias(id, node(id).inputs[0]);
+  else
+    lower(*this, id);
 }
 
 bool Planner::is_fixed(NodeId id) const {
@@ -205,7 +239,7 @@ void Planner::lower_all() {
     if (node(id).op->is_source()) continue;
     if (const auto product = products.find(id); product != products.end())
       lower_product(*this, product->second);
-    else if (is_fused(id))
+    else if (is_fused(id) || move_later(id))
       continue;
     else if (is_view(graph(), node(id)))
       alias(id, node(id).inputs[0]);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cpu/plan.h"
+#include "cpu/strides.h"
 
 #include "orion/op.h"
 
@@ -23,6 +24,14 @@ struct Located {
   DType dtype = DType::fp32;
 };
 
+/// Rows of a value (B, H, T, D), D elements each side by side, where they are.
+struct LocatedRows {
+  Slot slot = no_slot;
+  std::int64_t offset = 0;
+  HeadRows rows;
+  bool is_dense = true;
+};
+
 class Planner {
  public:
   Planner(Plan& plan);
@@ -37,6 +46,8 @@ class Planner {
   Slot wide(NodeId id);
   /// The value in whatever width it is stored.
   Located stored(NodeId id);
+  /// The same for kernels that take strides: of four axes, fp32.
+  LocatedRows rows(NodeId id);
   /// Whether the value is a weight or constant (through views), hence known before the first run.
   bool is_fixed(NodeId id) const;
   /// A fixed value of rank >= 2 packed into panels; `data` is its address.
@@ -82,9 +93,18 @@ class Planner {
   void write_outputs();
   void write_output(int port, const Output& output);
   Located staged(NodeId id);
+  bool move_later(NodeId id);
+  void move(NodeId id);
+
+  // A value that nobody has asked for as a whole: elements of `source`, which is located.
+  struct Moved {
+    NodeId source;
+    Strides strides;
+  };
 
   Plan& plan_;
   std::vector<Located> located_;
+  std::vector<std::optional<Moved>> moved_;
   std::map<NodeId, Slot> input_slots_;
   std::vector<Slot> widened_;
   std::vector<NodeId> fused_into_;

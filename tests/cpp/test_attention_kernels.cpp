@@ -69,9 +69,11 @@ void check_attention(const AttentionCase& c) {
   for (std::size_t i = 0; i < mask.size(); ++i)
     if (i % 3 == 1) mask[i] = -infinity;
   AttentionCall call{.q = q.data(),
+                     .q_rows = dense_rows(c.h, c.t, c.d),
                      .k = k.data(),
                      .v = v.data(),
                      .kv_dtype = c.dtype,
+                     .y_rows = dense_rows(c.h, c.t, c.dv),
                      .b = c.b,
                      .h = c.h,
                      .g = c.g,
@@ -129,8 +131,10 @@ TEST_CASE("attention of a query that sees no key is NaN, and of hidden keys read
       const std::int32_t position = 5;
       Floats mask(100, -infinity);
       AttentionCall call{.q = q.data(),
+                         .q_rows = dense_rows(1, t, 4),
                          .k = k.data(),
                          .v = k.data(),
+                         .y_rows = dense_rows(1, t, 4),
                          .b = 1,
                          .h = 1,
                          .g = 1,
