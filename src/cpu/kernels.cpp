@@ -88,17 +88,47 @@ void share_packing(ThreadPool& pool, std::int64_t workers, std::int64_t tiles, c
   });
 }
 
+/// How all panels and rows are handed out: a panel at once, or some of its rows where there are few panels,
+/// and less of the last panels, so that no worker waits long for the others.
+class PanelParts {
+ public:
+  PanelParts(std::int64_t workers, std::int64_t panels, std::int64_t rows, std::int64_t tile)
+      : panels_(panels), rows_(rows), tile_(tile), tiles_(ceil_div(rows, tile)) {
+    shares_ = std::min(tiles_, ceil_div(shares_for(workers), panels));
+    last_shares_ = workers == 1 ? shares_ : std::min(tiles_, 4 * shares_);
+    last_ = std::min(panels, workers);
+  }
+  std::int64_t count() const { return (panels_ - last_) * shares_ + last_ * last_shares_; }
+  PanelPart part(std::int64_t item, std::int64_t next) const {
+    const Place place = place_of(item);
+    return {place.panel, row(place.share, place.shares), row(place.share + 1, place.shares),
+            next < count() ? place_of(next).panel : panels_};
+  }
+
+ private:
+  struct Place {
+    std::int64_t panel, share, shares;
+  };
+  Place place_of(std::int64_t item) const {
+    const std::int64_t before = (panels_ - last_) * shares_;
+    if (item < before) return {item / shares_, item % shares_, shares_};
+    return {panels_ - last_ + (item - before) / last_shares_, (item - before) % last_shares_, last_shares_};
+  }
+  std::int64_t row(std::int64_t share, std::int64_t shares) const {
+    return std::min(rows_, tiles_ * share / shares * tile_);
+  }
+
+  std::int64_t panels_, rows_, tile_, tiles_;
+  std::int64_t shares_, last_shares_;  // of a panel's rows
+  std::int64_t last_;                  // panels
+};
+
 /// Calls `multiply(worker, part)` for all of a packing and all panels: an element is computed the same way
 /// whatever its part.
 template <class Multiply>
-void share_panels(ThreadPool& pool, std::int64_t workers, std::int64_t panels, std::int64_t rows,
-                  std::int64_t tile, const Multiply& multiply) {
-  const std::int64_t tiles = ceil_div(rows, tile);
-  const std::int64_t groups = std::min(tiles, ceil_div(shares_for(workers), panels));
-  const auto first_row = [&](std::int64_t group) { return std::min(rows, tiles * group / groups * tile); };
-  share_items(pool, workers, panels * groups, [&](std::int64_t w, std::int64_t item, std::int64_t next) {
-    const std::int64_t group = item % groups;
-    multiply(w, PanelPart{item / groups, first_row(group), first_row(group + 1), next / groups});
+void share_panels(ThreadPool& pool, std::int64_t workers, const PanelParts& parts, const Multiply& multiply) {
+  share_items(pool, workers, parts.count(), [&](std::int64_t w, std::int64_t item, std::int64_t next) {
+    multiply(w, parts.part(item, next));
   });
 }
 
@@ -145,7 +175,8 @@ void multiply_rows(ThreadPool& pool, std::int64_t workers, const Product& p, con
     pack(a, p.a_row, p.a_col, rows, p.k, memory.a, begin, end);
   });
   const auto multiply_part = p.bf16 ? isa.multiply_bf16 : isa.multiply;
-  share_panels(pool, workers, p.panels(), rows, isa.tile_rows, [&](std::int64_t w, const PanelPart& part) {
+  const PanelParts parts(workers, p.panels(), rows, isa.tile_rows);
+  share_panels(pool, workers, parts, [&](std::int64_t w, const PanelPart& part) {
     float* wide = memory.wide + w * block_inputs(p.k) * panel_width;
     float* c = memory.c + w * rows_at_once(p.m) * panel_width;
     const Finish finish = p.finish(first + part.from, part.panel);
@@ -288,7 +319,8 @@ void multiply_rounded(ThreadPool& pool, const LinearCall& call, const IntegerMem
     isa.quantise_rows(call, first, rows, memory.a, begin, end);
   });
   const Product p = product_of(call);
-  share_panels(pool, workers, p.panels(), rows, isa.group_rows, [&](std::int64_t w, const PanelPart& part) {
+  const PanelParts parts(workers, p.panels(), rows, isa.group_rows);
+  share_panels(pool, workers, parts, [&](std::int64_t w, const PanelPart& part) {
     float* c = memory.c + w * rows_rounded_at_once(call) * panel_width;
     const std::byte* a = memory.a + part.from * quantised_bytes(p.k);
     const Columns b = p.columns(part.panel);

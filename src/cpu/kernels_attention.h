@@ -14,7 +14,7 @@ namespace orion::cpu {
 
 /// Keys per block, a whole number of register tiles.
 template <class V>
-inline constexpr std::int64_t key_block = (64 + V::tile_rows - 1) / V::tile_rows * V::tile_rows;
+inline constexpr std::int64_t key_block = (192 + V::tile_rows - 1) / V::tile_rows * V::tile_rows;
 
 constexpr std::int64_t least(std::int64_t a, std::int64_t b) {
   return a < b ? a : b;
