@@ -99,7 +99,10 @@ struct Block {
               .c_row = width,
               .epilogue = {.residual = to}});
   }
-  void multiply(const GemmCall& product) const { gemm(alone(), product, memory.product); }
+  void multiply(GemmCall product) const {
+    product.bf16 = call.bf16;
+    gemm(alone(), product, memory.product);
+  }
 
   // One row after the other, over the keys that it sees; the others get 0.
   template <class Kernel>

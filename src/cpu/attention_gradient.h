@@ -18,6 +18,7 @@ struct AttentionGradientCall {
   float* dv = nullptr;
   std::int64_t b = 0, h = 0, g = 0, t = 0, s = 0, d = 0, e = 0;  // e: size of a value
   float scale = 1.0F;
+  bool bf16 = false;    // operands of products are rounded to bfloat16
   bool causal = false;  // query i sees keys j <= i
 };
 

@@ -113,6 +113,7 @@ AttentionGradientCall attention_gradient_call(const Planner& p, const Node& node
           .d = call.d,
           .e = call.dv,
           .scale = call.scale,
+          .bf16 = call.bf16,
           .causal = call.causal};
 }
 

@@ -39,8 +39,8 @@ TensorMap attention_gradients_by_table(const AttentionGradientCall& c, const Ten
 }
 
 void check_attention_gradient(AttentionGradientCall call) {
-  INFO("heads " << call.h << " of " << call.g << ", " << call.t << " queries, " << call.s << " keys of "
-                << call.d);
+  INFO((call.bf16 ? "bf16, " : "") << "heads " << call.h << " of " << call.g << ", " << call.t << " queries, "
+                                   << call.s << " keys of " << call.d);
   TensorMap operands = attention_operands(call);
   for (const auto& [name, of] : {std::pair("q", &call.q), {"k", &call.k}, {"v", &call.v}, {"dy", &call.dy}})
     *of = operands[name].as<float>().data();
@@ -60,7 +60,7 @@ void check_attention_gradient(AttentionGradientCall call) {
     });
     Doubles want;
     for (const float value : wanted.as<float>()) want.push_back(static_cast<double>(value));
-    check_close(got, want, 1e-5);
+    check_close(got, want, call.bf16 ? 0x1p-6 : 1e-5);
   }
 }
 
@@ -74,6 +74,8 @@ TEST_CASE("what comes back through attention") {
             {.b = 2, .h = 4, .g = 2, .t = size, .s = size, .d = 8, .e = 6, .scale = 0.3F, .causal = causal});
         check_attention_gradient(
             {.b = 1, .h = 1, .g = 1, .t = size, .s = 70, .d = 33, .e = 17, .causal = causal});
+        check_attention_gradient(
+            {.b = 1, .h = 2, .g = 1, .t = size, .s = size, .d = 9, .e = 8, .bf16 = true, .causal = causal});
       }
   });
 }

@@ -122,6 +122,47 @@ TEST_CASE("attention equals the softmax of all scores") {
   });
 }
 
+TEST_CASE("attention reads and writes heads of a token side by side") {
+  on_every_isa([] {
+    for (const std::int64_t t : {1, 5, 70}) {
+      const std::int64_t b = 2, h = 3, d = 20, e = 24;
+      const Floats q = random_floats(b * h * t * d, 1), k = random_floats(b * h * t * d, 2),
+                   v = random_floats(b * h * t * e, 3);
+      const auto run = [&](const Floats& queries, HeadRows q_rows, HeadRows y_rows) {
+        return with_threads([&](ThreadPool& pool) {
+          Floats y(index(b * h * t * e));
+          const AttentionCall call{.q = queries.data(),
+                                   .q_rows = q_rows,
+                                   .k = k.data(),
+                                   .v = v.data(),
+                                   .y = y.data(),
+                                   .y_rows = y_rows,
+                                   .b = b,
+                                   .h = h,
+                                   .g = h,
+                                   .t = t,
+                                   .s = t,
+                                   .d = d,
+                                   .dv = e,
+                                   .causal = true};
+          std::vector<std::byte> scratch(attention_scratch(call, pool.size()));
+          attention(pool, call, scratch);
+          return y;
+        });
+      };
+      const HeadRows q_rows{t * h * d, d, h * d}, y_rows{t * h * e, e, h * e};
+      Floats moved(q.size()), wanted(index(b * h * t * e));
+      const Floats y = run(q, dense_rows(h, t, d), dense_rows(h, t, e));
+      for (std::int64_t row = 0; row < b * h * t; ++row) {
+        const std::int64_t ti = row % t, hi = row / t % h, bi = row / t / h;
+        std::copy_n(&q[index(row * d)], d, &moved[index(q_rows.at(bi, hi, ti))]);
+        std::copy_n(&y[index(row * e)], e, &wanted[index(y_rows.at(bi, hi, ti))]);
+      }
+      CHECK(run(moved, q_rows, y_rows) == wanted);
+    }
+  });
+}
+
 TEST_CASE("attention of a query that sees no key is NaN, and of hidden keys reads nothing") {
   on_every_isa([] {
     for (const std::int64_t t : {1, 20}) {

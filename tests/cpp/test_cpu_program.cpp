@@ -228,6 +228,59 @@ TEST_CASE("a state is updated in place, in fp32 and in fp16") {
   }
 }
 
+TEST_CASE("heads are read where they lie, and copied for who needs them whole") {
+  const std::int64_t tokens = 6, heads = 2, size = 4, width = heads * size;
+  for (const bool whole : {false, true}) {
+    Graph g;
+    const Value joined = ops::relu(g.input("x", {DType::fp32, {1, tokens, 3 * width}}));
+    const auto part = [&](std::int64_t i) {
+      const Value slice = ops::slice_by_index(joined, {0, 0, i * width}, {1, tokens, (i + 1) * width});
+      return ops::transpose(ops::reshape(slice, {1, tokens, heads, size}), {0, 2, 1, 3});
+    };
+    const Value angles = g.input("angles", {DType::fp32, {tokens, size / 2}});
+    const Value position = g.input("position", {DType::int32, {1}});
+    const auto cache = [&](const std::string& name, Value rows) {
+      const Value now = ops::cache_update(g.input(name, {DType::fp32, {1, heads, 9, size}}), rows, position);
+      g.output(name, now);
+      return now;
+    };
+    const Value q = ops::rope(part(0), angles, angles), v = part(2);
+    const Value y =
+        ops::scaled_dot_product_attention(q, cache("keys", part(1)), cache("values", v), {}, position);
+    g.output("y", ops::reshape(ops::transpose(y, {0, 2, 1, 3}), {1, tokens, width}));
+    if (whole) {
+      g.output("v", v);
+      g.output("turned", ops::relu(ops::transpose(v, {0, 1, 3, 2})));
+    }
+    const auto program = compiled(g, {});
+    const std::string plan = program->describe();
+    INFO(plan);
+    CHECK((plan.find("slice_by_index") == std::string::npos) == !whole);
+    CHECK((plan.find("transpose") == std::string::npos) == !whole);
+    TensorMap inputs;
+    for (const Port& port : program->inputs()) {
+      inputs[port.name] = port.name == "position" ? Tensor(port.type) : random(port.type);
+      program->bind(port.name, inputs[port.name].clone());
+    }
+    program->run();
+    for (const auto& [name, expected] : evaluate(g, inputs))
+      CHECK_MESSAGE(largest_difference(program->buffer(name), expected) < 1e-6, name);
+  }
+}
+
+// A slice of a state is taken before the state changes, however late it is used.
+TEST_CASE("parts of a state are not read after its update") {
+  Graph g;
+  const Value cache = g.input("cache", {DType::fp32, {1, 2, 4, 2}});
+  const Value row = g.input("row", {DType::fp32, {1, 2, 1, 2}});
+  const Value zero = g.constant(Tensor(TensorType{DType::int32, {1}}));
+  const Value old = ops::slice_by_index(cache, {0, 0, 0, 0}, {1, 2, 1, 2});
+  const Value now = ops::cache_update(cache, row, zero);
+  g.output("cache", now);
+  g.output("y", ops::scaled_dot_product_attention(old, now, now));
+  check_against_reference(g, {}, 1e-6);
+}
+
 TEST_CASE("states that are read after their update, or swapped, keep their old values") {
   Graph g;
   const Value a = g.input("a", {DType::fp32, {1, 1, 4, 2}});

@@ -550,7 +550,8 @@ TEST_CASE("rope rotates halves or neighbours") {
         const Floats cos = random_floats(b * t * table, 2), sin = random_floats(b * t * table, 3);
         const Floats got = with_threads([&](ThreadPool& pool) {
           Floats y(x.size());
-          rope(pool, {x.data(), y.data(), b, h, t, d, t * h * d, d, h * d, h * t * d, t * d, d, cos.data(),
+          const HeadRows tokens_first{t * h * d, d, h * d};
+          rope(pool, {x.data(), y.data(), b, h, t, d, tokens_first, dense_rows(h, t, d), cos.data(),
                       sin.data(), t * table, table, full, interleaved});
           return y;
         });
