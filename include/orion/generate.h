@@ -13,6 +13,7 @@ class Session {
   /// each sequence is read with; without, it is what is active at each call.
   Session(std::shared_ptr<TextModel> model, std::int64_t batch, std::int64_t rows,
           std::vector<AdapterInputs> adapters = {});
+  ~Session();
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 
@@ -32,6 +33,7 @@ class Session {
   std::int64_t batch_;
   std::int64_t rows_;
   std::vector<AdapterInputs> adapters_;
+  Tensor memory_;               // of the model, for all caches
   std::vector<Tensor> caches_;  // (B, G, S, D) each: keys and values of each layer
   Tensor ids_;                  // (B, 1)
   Tensor positions_;            // (B,)

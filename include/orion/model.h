@@ -169,6 +169,12 @@ class TextModel {
   /// The adapters that are resident, and which one is active.
   AdapterSet& adapters();
 
+  /// A block of memory for the caches of a session, its first `bytes` zeros. That of the session that ended last
+  /// is used again if it is not much larger: the system takes a while to give new memory.
+  Tensor cache_memory(std::size_t bytes);
+  /// A session's block, which nobody reads any more.
+  void keep_cache_memory(Tensor block);
+
  protected:
   /// Reads a step's sequences in groups that share an adapter, neighbours together. Each part names it.
   void by_adapter(const CacheStep& step, const std::function<void(const CacheStep& part)>& read);
@@ -176,6 +182,8 @@ class TextModel {
  private:
   std::once_flag adapters_made_;
   std::unique_ptr<AdapterSet> adapters_;
+  std::mutex kept_mutex_;
+  Tensor kept_;
 };
 
 /// The value of a weight in the type wanted. Error if it is missing, does not fit, is no float, or has

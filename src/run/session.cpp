@@ -13,17 +13,6 @@ Tensor slice_of(const Tensor& cache, std::int64_t sequence) {
   return Tensor::view(type, cache.data() + type.bytes() * static_cast<std::size_t>(sequence));
 }
 
-// `count` tensors in one block of memory, which the system gives as they are first touched.
-std::vector<Tensor> side_by_side(const TensorType& type, std::int64_t count) {
-  Shape whole = {count};
-  for (const std::int64_t size : type.shape) whole.append(size);
-  const auto block = std::make_shared<const Tensor>(TensorType{type.dtype, whole});
-  std::vector<Tensor> tensors;
-  for (std::size_t i = 0; i < static_cast<std::size_t>(count); ++i)
-    tensors.push_back(Tensor::view(type, block->data() + i * type.bytes(), block));
-  return tensors;
-}
-
 }  // namespace
 
 Session::Session(std::shared_ptr<TextModel> model, std::int64_t batch, std::int64_t rows,
@@ -35,10 +24,19 @@ Session::Session(std::shared_ptr<TextModel> model, std::int64_t batch, std::int6
     fail("session: ", rows, " rows, from 1 to the context's ", config.context, " are possible");
   if (!adapters_.empty() && static_cast<std::int64_t>(adapters_.size()) != batch)
     fail("session: ", adapters_.size(), " adapters for a batch of ", batch);
-  caches_ = side_by_side(cache_type(config, batch, rows, model_->dtype()), 2 * config.layers);
+  const TensorType cache = cache_type(config, batch, rows, model_->dtype());
+  const auto count = static_cast<std::size_t>(2 * config.layers);
+  memory_ = model_->cache_memory(count * cache.bytes());
+  const auto owner = std::make_shared<const Tensor>(memory_);
+  for (std::size_t i = 0; i < count; ++i)
+    caches_.push_back(Tensor::view(cache, memory_.data() + i * cache.bytes(), owner));
   ids_ = Tensor({DType::int32, {batch, 1}});
   positions_ = Tensor({DType::int32, {batch}});
   logits_ = Tensor({DType::fp32, {batch, config.vocab}});
+}
+
+Session::~Session() {
+  model_->keep_cache_memory(std::move(memory_));
 }
 
 Tensor Session::read(std::int64_t sequence, std::span<const std::int32_t> ids, std::int64_t position) {

@@ -1,9 +1,11 @@
+#include "base/threads.h"
 #include "orion/adapters.h"
 #include "orion/error.h"
 #include "orion/model.h"
 #include "run/planes.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace orion {
 
@@ -13,6 +15,26 @@ TextModel::~TextModel() = default;
 AdapterSet& TextModel::adapters() {
   std::call_once(adapters_made_, [this] { adapters_ = std::make_unique<AdapterSet>(config(), dtype()); });
   return *adapters_;
+}
+
+Tensor TextModel::cache_memory(std::size_t bytes) {
+  Tensor block;
+  {
+    const std::lock_guard lock(kept_mutex_);
+    block = std::exchange(kept_, Tensor());
+  }
+  if (block.empty() || block.bytes() < bytes || block.bytes() / 4 > bytes)
+    return Tensor(TensorType{DType::boolean, {static_cast<std::int64_t>(bytes)}});
+  constexpr std::int64_t at_once = 1 << 16;
+  shared_pool().split(static_cast<std::int64_t>(bytes), at_once, [&](std::int64_t begin, std::int64_t end) {
+    std::fill(block.data() + begin, block.data() + end, std::byte{0});
+  });
+  return block;
+}
+
+void TextModel::keep_cache_memory(Tensor block) {
+  const std::lock_guard lock(kept_mutex_);
+  kept_ = std::move(block);
 }
 
 void TextModel::by_adapter(const CacheStep& step, const std::function<void(const CacheStep& part)>& read) {

@@ -53,6 +53,19 @@ std::vector<Ids> complete(const std::shared_ptr<LanguageModel>& model, const std
 
 }  // namespace
 
+TEST_CASE("sessions take turns in the same memory, as if it were new") {
+  const auto model = make_model();
+  const Tensor first = model->cache_memory(4000);
+  std::fill(first.data(), first.data() + 4000, std::byte{255});
+  const std::byte* address = first.data();
+  model->keep_cache_memory(first);
+  const Tensor smaller = model->cache_memory(1000);
+  CHECK(smaller.data() == address);
+  CHECK(std::count(smaller.data(), smaller.data() + 1000, std::byte{0}) == 1000);
+  model->keep_cache_memory(smaller);
+  CHECK(model->cache_memory(999).bytes() == 999);  // not a fourth of it
+}
+
 TEST_CASE("a session computes what the whole text does, however it is read") {
   const auto model = make_model();
   const Ids text = {4, 0, 22, 9, 9, 1, 17};
