@@ -169,8 +169,8 @@ class TextModel {
   /// The adapters that are resident, and which one is active.
   AdapterSet& adapters();
 
-  /// A block of memory for the caches of a session, its first `bytes` zeros. That of the session that ended last
-  /// is used again if it is not much larger: the system takes a while to give new memory.
+  /// A block of memory for the caches of a session, its first `bytes` zeros. That of the session that ended
+  /// last is used again if it is not much larger: the system takes a while to give new memory.
   Tensor cache_memory(std::size_t bytes);
   /// A session's block, which nobody reads any more.
   void keep_cache_memory(Tensor block);
