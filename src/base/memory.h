@@ -1,6 +1,8 @@
 // Memory for tensors.
 #pragma once
 
+#include "orion/tensor.h"
+
 #include <cstddef>
 #include <memory>
 
@@ -17,5 +19,10 @@ constexpr std::size_t aligned_bytes(std::size_t bytes) {
 /// `bytes` of zeros. From 2 MiB on they come from the system as they are first touched, in huge pages
 /// where the system has them: fewer faults and translations. std::bad_alloc if there is no memory.
 std::shared_ptr<std::byte> zeroed_memory(std::size_t bytes);
+
+/// The same as a tensor, for its owner to divide up.
+inline Tensor memory_block(std::size_t bytes) {
+  return Tensor(TensorType{DType::boolean, {static_cast<std::int64_t>(bytes)}});
+}
 
 }  // namespace orion

@@ -65,13 +65,12 @@ constexpr std::int64_t quantised_bytes(std::int64_t k) {
 /// Groups multiplied before the sums go to memory, so that a block of a panel stays in the first-level cache.
 inline constexpr std::int64_t group_block = 16;
 
-/// c (rows, panel_width) = a (rows, K) times one panel in groups; columns beyond its matrix are 0.
+/// c (rows, panel_width) = a (rows, K) times b, a panel in groups; columns beyond its matrix are 0.
 struct IntegerPart {
   const std::byte* a = nullptr;  // as quantise_rows leaves it
   std::int64_t rows = 0;
   std::int64_t k = 0;
-  const std::byte* panel = nullptr;
-  MatrixFormat format = MatrixFormat::int8;
+  Columns b;
   float* c = nullptr;  // scratch, and the result unless it goes to finish.y
   Finish finish;
   Columns next;  // as in ProductPart

@@ -17,6 +17,9 @@ constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
   return (a + b - 1) / b;
 }
 
+/// Elements below which a second thread does not pay.
+inline constexpr std::int64_t elements_at_once = 4096;
+
 /// Calls `body(worker, item, next)` for each item, when a worker is free: a thread that others keep from
 /// running holds none of them up. `next` is the item that this worker goes on with, or `items`. The body may
 /// use memory that belongs to `worker`.

@@ -146,6 +146,10 @@ struct HeadRows {
 constexpr HeadRows dense_rows(std::int64_t heads, std::int64_t tokens, std::int64_t size) {
   return {heads * tokens * size, tokens * size, size};
 }
+/// Of a value that is kept as (B, T, H, D).
+constexpr HeadRows tokens_first(std::int64_t heads, std::int64_t tokens, std::int64_t size) {
+  return {tokens * heads * size, size, heads * size};
+}
 
 /// softmax(q k^T * scale + mask) v without storing the scores. q (B, H, T, D), y (B, H, T, Dv), dense
 /// k (B, G, S, D) and v (B, G, S, Dv). Head h reads key/value head h / (H / G). Keys that no

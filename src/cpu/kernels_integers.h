@@ -160,6 +160,7 @@ template <class V, class Kind>
 void multiply_integers_of(const IntegerPart& part) {
   constexpr std::int64_t R = V::group_rows;
   const std::int64_t groups = groups_of(part.k), tiles = (part.rows + R - 1) / R;
+  const auto* panel = static_cast<const std::byte*>(part.b.data);
   Ahead ahead;
   ahead.operand = {runs_of(part.next, 0, part.k), tiles * groups};
   for (std::int64_t first = 0; first < groups; first += group_block) {
@@ -170,7 +171,7 @@ void multiply_integers_of(const IntegerPart& part) {
         const auto* x = reinterpret_cast<const QuantisedRows<m.value>*>(part.a + i * quantised_bytes(part.k));
         const Finish finish = last ? finish_of(part.finish, i) : Finish();
         if (last) ahead.result = {runs_of(finish, m.value), count / 2 + 1};
-        multiply_groups<V, m.value, Kind>(x + first, count, part.panel + first * group_bytes<Kind>,
+        multiply_groups<V, m.value, Kind>(x + first, count, panel + first * group_bytes<Kind>,
                                           part.c + i * panel_width, first > 0, finish, &ahead);
       });
   }
@@ -178,8 +179,8 @@ void multiply_integers_of(const IntegerPart& part) {
 
 template <class V>
 void multiply_integers(const IntegerPart& part) {
-  part.format == MatrixFormat::int8 ? multiply_integers_of<V, Bytes>(part)
-                                    : multiply_integers_of<V, Nibbles>(part);
+  part.b.format == MatrixFormat::int8 ? multiply_integers_of<V, Bytes>(part)
+                                      : multiply_integers_of<V, Nibbles>(part);
 }
 
 // -- few vectors ----------------------------------------------------------------------------------

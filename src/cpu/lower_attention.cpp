@@ -1,5 +1,6 @@
 // Attention and what surrounds it: masks, rotary positions, key/value caches.
 #include "cpu/attention_gradient.h"
+#include "cpu/kernel_work.h"
 #include "cpu/lower.h"
 #include "orion/error.h"
 
@@ -29,11 +30,6 @@ Slot added_mask(Planner& p, NodeId mask) {
 
 bool swaps_heads_and_tokens(const Node& node) {
   return node.is("transpose") && node.list("perm") == std::vector<std::int64_t>{0, 2, 1, 3};
-}
-
-// Of a value (B, H, T, D) that is kept as (B, T, H, D).
-HeadRows tokens_first(std::int64_t heads, std::int64_t tokens, std::int64_t size) {
-  return {tokens * heads * size, size, heads * size};
 }
 
 void set_mask_strides(AttentionCall& call, const Shape& mask) {
@@ -166,8 +162,6 @@ void lower_attention_gradient(Planner& p, NodeId id) {
 
 namespace {
 
-constexpr std::int64_t rows_at_once = 64;  // below these a second thread does not pay
-
 // New rows of a cache, where they are.
 struct CacheRows {
   const float* data;
@@ -214,15 +208,16 @@ void lower_cache_update(Planner& p, NodeId id) {
                   if (positions[i] < 0 || positions[i] + t > s)
                     fail("cache_update: rows ", positions[i], " to ", positions[i] + t, " of a cache of ", s);
                 const CacheRows rows{run.at<float>(update.slot) + update.offset, update.rows, t, d};
-                run.pool.split(b * g, rows_at_once / t, [&](std::int64_t begin, std::int64_t end) {
-                  for (std::int64_t i = begin; i < end; ++i) {
-                    const std::int64_t at = (i * s + positions[i / g]) * d;
-                    if (cache.dtype == DType::fp16)
-                      rows.put(run.pool, i / g, i % g, run.at<std::uint16_t>(cache.slot) + at);
-                    else
-                      rows.put(run.pool, i / g, i % g, run.at<float>(cache.slot) + at);
-                  }
-                });
+                run.pool.split(b * g, ceil_div(elements_at_once, t * d),
+                               [&](std::int64_t begin, std::int64_t end) {
+                                 for (std::int64_t i = begin; i < end; ++i) {
+                                   const std::int64_t at = (i * s + positions[i / g]) * d;
+                                   if (cache.dtype == DType::fp16)
+                                     rows.put(run.pool, i / g, i % g, run.at<std::uint16_t>(cache.slot) + at);
+                                   else
+                                     rows.put(run.pool, i / g, i % g, run.at<float>(cache.slot) + at);
+                                 }
+                               });
               }});
 }
 

@@ -1,4 +1,5 @@
 // Parts of tensors moved: slices, and what is put side by side or padded.
+#include "cpu/kernel_work.h"
 #include "cpu/lower.h"
 #include "ops/slice.h"
 
@@ -44,8 +45,7 @@ std::int64_t lines_of(const Copy& copy) {
 /// Calls body(sliced, dense) with the offsets where each line along the last axis starts.
 template <class Body>
 void each_line(ThreadPool& pool, const Copy& copy, const Body& body) {
-  constexpr std::int64_t elements_at_once = 4096;  // below these a second thread does not pay
-  const std::int64_t grain = (elements_at_once + copy.axes.back().size - 1) / copy.axes.back().size;
+  const std::int64_t grain = ceil_div(elements_at_once, copy.axes.back().size);
   pool.split(lines_of(copy), grain, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t line = begin; line < end; ++line) {
       std::int64_t sliced = copy.start, dense = 0, rest = line;

@@ -90,7 +90,7 @@ Located Planner::stored(NodeId id) {
     }
     return where;
   }
-  if (moved_[index(id)]) move(id);
+  if (moved_[index(id)]) compute(id);
   const Located where = located_[index(id)];
   if (where.slot == no_slot) fail("cpu: ", node(id).name, " is read before it is computed");
   return where;
@@ -110,7 +110,7 @@ LocatedRows Planner::rows(NodeId id) {
 // seen through, as they may be overwritten meanwhile.
 bool Planner::move_later(NodeId id) {
   const Node& n = node(id);
-  if (n.inputs.empty() || n.type.dtype == DType::int32 || n.type.dtype == DType::boolean) return false;
+  if (n.inputs.empty() || !is_float(n.type.dtype)) return false;
   const NodeId operand = n.inputs[0];
   if (node(root(operand)).op->is_source() || node(operand).type.dtype != n.type.dtype) return false;
   const std::optional<Moved>& before = moved_[index(operand)];
@@ -120,7 +120,7 @@ bool Planner::move_later(NodeId id) {
   return true;
 }
 
-void Planner::move(NodeId id) {
+void Planner::compute(NodeId id) {
   moved_[index(id)].reset();
   if (is_view(graph(), node(id)))
     alias(id, node(id).inputs[0]);
@@ -239,12 +239,8 @@ void Planner::lower_all() {
     if (node(id).op->is_source()) continue;
     if (const auto product = products.find(id); product != products.end())
       lower_product(*this, product->second);
-    else if (is_fused(id) || move_later(id))
-      continue;
-    else if (is_view(graph(), node(id)))
-      alias(id, node(id).inputs[0]);
-    else
-      lower(*this, id);
+    else if (!is_fused(id) && !move_later(id))
+      compute(id);
   }
 }
 

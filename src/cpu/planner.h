@@ -94,12 +94,12 @@ class Planner {
   void write_output(int port, const Output& output);
   Located staged(NodeId id);
   bool move_later(NodeId id);
-  void move(NodeId id);
+  void compute(NodeId id);
 
   // A value that nobody has asked for as a whole: elements of `source`, which is located.
   struct Moved {
     NodeId source;
-    Strides strides;
+    Strided strides;
   };
 
   Plan& plan_;

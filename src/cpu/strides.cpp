@@ -9,14 +9,14 @@ std::size_t index(std::int64_t axis) {
   return static_cast<std::size_t>(axis);
 }
 
-Strides transposed(const Node& node, const Strides& from) {
-  Strides to{.offset = from.offset, .steps = {}};
+Strided transposed(const Node& node, const Strided& from) {
+  Strided to{.offset = from.offset, .steps = {}};
   for (const std::int64_t axis : node.list("perm")) to.steps.push_back(from.steps[index(axis)]);
   return to;
 }
 
-Strides sliced(const Node& node, const Shape& operand, const Strides& from) {
-  Strides to{.offset = from.offset, .steps = {}};
+Strided sliced(const Node& node, const Shape& operand, const Strided& from) {
+  Strided to{.offset = from.offset, .steps = {}};
   const Slice slice = resolve_slice(node, operand, node.list("begin"), node.list("end"));
   for (std::size_t axis = 0; axis < slice.size(); ++axis) {
     to.offset += slice[axis].begin * from.steps[axis];
@@ -26,8 +26,8 @@ Strides sliced(const Node& node, const Shape& operand, const Strides& from) {
 }
 
 // Each axis of the operand becomes some neighbouring ones.
-std::optional<Strides> split(const Shape& result, const Shape& operand, const Strides& from) {
-  Strides to{.offset = from.offset, .steps = std::vector<std::int64_t>(index(result.rank()))};
+std::optional<Strided> split(const Shape& result, const Shape& operand, const Strided& from) {
+  Strided to{.offset = from.offset, .steps = std::vector<std::int64_t>(index(result.rank()))};
   int axis = 0;
   for (int source = 0; source < operand.rank(); ++source) {
     if (operand[source] == 1) continue;
@@ -43,13 +43,13 @@ std::optional<Strides> split(const Shape& result, const Shape& operand, const St
 
 }  // namespace
 
-Strides dense_strides(const Shape& shape) {
-  Strides dense;
+Strided dense_strides(const Shape& shape) {
+  Strided dense;
   for (int axis = 0; axis < shape.rank(); ++axis) dense.steps.push_back(shape.stride(axis));
   return dense;
 }
 
-std::optional<Strides> moved(const Node& node, const Shape& operand, const Strides& from) {
+std::optional<Strided> moved(const Node& node, const Shape& operand, const Strided& from) {
   if (node.is("transpose")) return transposed(node, from);
   if (node.is("slice_by_index")) return sliced(node, operand, from);
   if (node.is("reshape")) return split(node.type.shape, operand, from);

@@ -30,10 +30,6 @@ MatrixView matrix_of(const Tensor& weight, const Panels& panels, Form form) {
   return {weight.data(), weight.dtype(), nk ? panels.k : 1, nk ? 1 : panels.n};
 }
 
-Tensor room_of(std::size_t count) {
-  return Tensor(TensorType{DType::boolean, {static_cast<std::int64_t>(count)}});
-}
-
 bool is_aligned(const void* address) {
   return reinterpret_cast<std::uintptr_t>(address) % memory_alignment == 0;
 }
@@ -204,7 +200,7 @@ CpuWeights::Room& CpuWeights::made(Entry& entry, std::string_view name, Form for
   Room room;
   if (is_panels(form)) {
     room.panels = panels_of(entry.type, form, format);
-    room.memory = room_of(room.panels.bytes());
+    room.memory = memory_block(room.panels.bytes());
     room.panels.data = room.memory.data();
   } else if (entry.lent && value.type() == row_major(entry.type, form) && is_aligned(value.data())) {
     room.memory = value;

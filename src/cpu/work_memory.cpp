@@ -5,13 +5,6 @@
 #include <algorithm>
 
 namespace orion::cpu {
-namespace {
-
-Tensor block_of(std::size_t bytes) {
-  return Tensor(TensorType{DType::boolean, {static_cast<std::int64_t>(bytes)}});
-}
-
-}  // namespace
 
 WorkMemory::Need::Need(std::shared_ptr<WorkMemory> memory, std::size_t bytes)
     : memory_(std::move(memory)), bytes_(aligned_bytes(std::max<std::size_t>(bytes, 1))) {
@@ -20,7 +13,7 @@ WorkMemory::Need::Need(std::shared_ptr<WorkMemory> memory, std::size_t bytes)
   memory_->drop_unfit();
   if (!memory_->idle_.empty() || memory_->lent_ > 0) return;
   try {
-    memory_->idle_.push_back(block_of(memory_->most()));
+    memory_->idle_.push_back(memory_block(memory_->most()));
   } catch (...) {
     memory_->needs_.erase(place);
     throw;
@@ -42,7 +35,7 @@ std::size_t WorkMemory::bytes() const {
 
 Tensor WorkMemory::take() {
   const std::lock_guard lock(mutex_);
-  if (idle_.empty()) idle_.push_back(block_of(most()));
+  if (idle_.empty()) idle_.push_back(memory_block(most()));
   Tensor block = std::move(idle_.back());
   idle_.pop_back();
   ++lent_;

@@ -1,3 +1,4 @@
+#include "base/memory.h"
 #include "base/threads.h"
 #include "orion/adapters.h"
 #include "orion/error.h"
@@ -23,8 +24,7 @@ Tensor TextModel::cache_memory(std::size_t bytes) {
     const std::lock_guard lock(kept_mutex_);
     block = std::exchange(kept_, Tensor());
   }
-  if (block.empty() || block.bytes() < bytes || block.bytes() / 4 > bytes)
-    return Tensor(TensorType{DType::boolean, {static_cast<std::int64_t>(bytes)}});
+  if (block.empty() || block.bytes() < bytes || block.bytes() / 4 > bytes) return memory_block(bytes);
   constexpr std::int64_t at_once = 1 << 16;
   shared_pool().split(static_cast<std::int64_t>(bytes), at_once, [&](std::int64_t begin, std::int64_t end) {
     std::fill(block.data() + begin, block.data() + end, std::byte{0});

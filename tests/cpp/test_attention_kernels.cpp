@@ -150,7 +150,7 @@ TEST_CASE("attention reads and writes heads of a token side by side") {
           return y;
         });
       };
-      const HeadRows q_rows{t * h * d, d, h * d}, y_rows{t * h * e, e, h * e};
+      const HeadRows q_rows = tokens_first(h, t, d), y_rows = tokens_first(h, t, e);
       Floats moved(q.size()), wanted(index(b * h * t * e));
       const Floats y = run(q, dense_rows(h, t, d), dense_rows(h, t, e));
       for (std::int64_t row = 0; row < b * h * t; ++row) {

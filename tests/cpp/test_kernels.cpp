@@ -260,6 +260,24 @@ TEST_CASE("gemm multiplies matrices of any strides, one or many") {
   });
 }
 
+namespace {
+
+/// c (M, N) = a (M, K) b (K, N), each row-major.
+GemmCall dense_gemm(std::int64_t m, std::int64_t n, std::int64_t k, const Floats& a, const Floats& b,
+                    Floats& c) {
+  return {.m = m,
+          .n = n,
+          .k = k,
+          .a = a.data(),
+          .a_row = k,
+          .b = b.data(),
+          .b_row = n,
+          .c = c.data(),
+          .c_row = n};
+}
+
+}  // namespace
+
 TEST_CASE("gemm adds to what was there, and takes bias, activation and factor before") {
   on_every_isa([] {
     for (const std::int64_t k : {3, 40, 4100}) {
@@ -271,19 +289,11 @@ TEST_CASE("gemm adds to what was there, and takes bias, activation and factor be
       const Activation activation = plain ? Activation::none : Activation::silu;
       const Floats got = with_threads([&](ThreadPool& pool) {
         Floats c = before;
-        const GemmCall call{.m = m,
-                            .n = n,
-                            .k = k,
-                            .a = a.data(),
-                            .a_row = k,
-                            .b = b.data(),
-                            .b_row = n,
-                            .c = c.data(),
-                            .c_row = n,
-                            .epilogue = {.bias = bias.data(),
-                                         .activation = activation,
-                                         .factor = plain ? nullptr : factor.data(),
-                                         .residual = c.data()}};
+        GemmCall call = dense_gemm(m, n, k, a, b, c);
+        call.epilogue = {.bias = bias.data(),
+                         .activation = activation,
+                         .factor = plain ? nullptr : factor.data(),
+                         .residual = c.data()};
         std::vector<std::byte> scratch(gemm_scratch(call, pool.size()));
         gemm(pool, call, scratch);
         return c;
@@ -312,17 +322,12 @@ TEST_CASE("gemm of many rows and columns") {
       const Floats before = random_floats(m * n, 4);
       ThreadPool pool(2);
       Floats c = before;
-      const GemmCall call{.m = m,
-                          .n = n,
-                          .k = k,
-                          .a = a.data(),
-                          .a_row = k,
-                          .b = b.data(),
-                          .b_row = turned ? 1 : n,
-                          .b_col = turned ? k : 1,
-                          .c = c.data(),
-                          .c_row = n,
-                          .epilogue = {.bias = bias.data(), .residual = c.data()}};
+      GemmCall call = dense_gemm(m, n, k, a, b, c);
+      if (turned) {
+        call.b_row = 1;
+        call.b_col = k;
+      }
+      call.epilogue = {.bias = bias.data(), .residual = c.data()};
       std::vector<std::byte> scratch(gemm_scratch(call, pool.size()));
       gemm(pool, call, scratch);
       Floats got;
@@ -550,8 +555,7 @@ TEST_CASE("rope rotates halves or neighbours") {
         const Floats cos = random_floats(b * t * table, 2), sin = random_floats(b * t * table, 3);
         const Floats got = with_threads([&](ThreadPool& pool) {
           Floats y(x.size());
-          const HeadRows tokens_first{t * h * d, d, h * d};
-          rope(pool, {x.data(), y.data(), b, h, t, d, tokens_first, dense_rows(h, t, d), cos.data(),
+          rope(pool, {x.data(), y.data(), b, h, t, d, tokens_first(h, t, d), dense_rows(h, t, d), cos.data(),
                       sin.data(), t * table, table, full, interleaved});
           return y;
         });

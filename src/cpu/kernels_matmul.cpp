@@ -1,0 +1,408 @@
+// Matrix products over threads: linear and gemm of kernels.h.
+#include "cpu/kernel_table.h"
+#include "cpu/kernel_work.h"
+
+#include <algorithm>
+
+namespace orion::cpu {
+namespace {
+
+/// Rows [from, to) of a packing, whole tiles, and the panel of weights that they meet.
+struct PanelPart {
+  std::int64_t panel;
+  std::int64_t from, to;
+  std::int64_t next_panel;  // of the part that the same worker goes on with, or the number of panels
+};
+
+/// y (M, N) = epilogue(a b), b (K, N) either panels or strided.
+struct Product {
+  std::int64_t m, n, k;
+  const float* a;
+  std::int64_t a_row, a_col;
+  Columns b;             // the first panel
+  std::int64_t b_panel;  // bytes to the next one
+  float* y;
+  std::int64_t y_row, y_col;
+  Epilogue epilogue;
+  bool bf16;  // whether the instruction set's products of bfloat16 are used
+
+  std::int64_t panels() const { return ceil_div(n, panel_width); }
+  Columns columns(std::int64_t panel) const {
+    Columns part = b;
+    part.data = static_cast<const std::byte*>(b.data) + panel * b_panel;
+    part.width = std::min(b.width, n - panel * panel_width);
+    return part;
+  }
+  /// What the worker of a part multiplies with after it.
+  Columns next(const PanelPart& part) const {
+    const bool goes_on = part.next_panel < panels() && part.next_panel != part.panel;
+    return goes_on ? columns(part.next_panel) : Columns();
+  }
+  /// The sums c of a part of the rows from `first` on, on their way to y.
+  StorePart stored(float* c, std::int64_t first, const PanelPart& part) const {
+    return {c,
+            first + part.from,
+            part.to - part.from,
+            part.panel * panel_width,
+            columns(part.panel).width,
+            y,
+            y_row,
+            y_col,
+            epilogue};
+  }
+  /// For sums of whole panels that only more is added to.
+  Finish finish(std::int64_t row, std::int64_t panel) const {
+    const std::int64_t first = panel * panel_width;
+    const bool only_adds = epilogue.activation == Activation::none && epilogue.factor == nullptr;
+    if (!only_adds || y_col != 1 || first + panel_width > n) return {};
+    const std::int64_t at = row * y_row + first;
+    return {y + at, y_row, epilogue.bias == nullptr ? nullptr : epilogue.bias + first,
+            epilogue.residual == nullptr ? nullptr : epilogue.residual + at};
+  }
+};
+
+/// Rows that are packed together: whole tiles, about `most` of m rows at most, and all packings alike.
+std::int64_t even_rows(std::int64_t m, std::int64_t most, std::int64_t tile) {
+  return ceil_div(ceil_div(m, ceil_div(m, most)), tile) * tile;
+}
+
+/// Pieces that work is handed out in, enough to keep all workers busy to the end.
+std::int64_t shares_for(std::int64_t workers) {
+  return workers == 1 ? 1 : 4 * workers;
+}
+
+/// Calls `pack(begin, end)` for parts of the tiles of a packing.
+template <class Pack>
+void share_packing(ThreadPool& pool, std::int64_t workers, std::int64_t tiles, const Pack& pack) {
+  const std::int64_t parts = std::min(tiles, shares_for(workers));
+  share_items(pool, workers, parts, [&](std::int64_t, std::int64_t i, std::int64_t) {
+    pack(tiles * i / parts, tiles * (i + 1) / parts);
+  });
+}
+
+/// How all panels and rows are handed out: a panel at once, or some of its rows where there are few panels,
+/// and less of the last panels, so that no worker waits long for the others.
+class PanelParts {
+ public:
+  PanelParts(std::int64_t workers, std::int64_t panels, std::int64_t rows, std::int64_t tile)
+      : panels_(panels), rows_(rows), tile_(tile), tiles_(ceil_div(rows, tile)) {
+    shares_ = std::min(tiles_, ceil_div(shares_for(workers), panels));
+    last_shares_ = workers == 1 ? shares_ : std::min(tiles_, 4 * shares_);
+    last_ = std::min(panels, workers);
+  }
+  std::int64_t count() const { return (panels_ - last_) * shares_ + last_ * last_shares_; }
+  PanelPart part(std::int64_t item, std::int64_t next) const {
+    const Place place = place_of(item);
+    return {place.panel, row(place.share, place.shares), row(place.share + 1, place.shares),
+            next < count() ? place_of(next).panel : panels_};
+  }
+
+ private:
+  struct Place {
+    std::int64_t panel, share, shares;
+  };
+  Place place_of(std::int64_t item) const {
+    const std::int64_t before = (panels_ - last_) * shares_;
+    if (item < before) return {item / shares_, item % shares_, shares_};
+    return {panels_ - last_ + (item - before) / last_shares_, (item - before) % last_shares_, last_shares_};
+  }
+  std::int64_t row(std::int64_t share, std::int64_t shares) const {
+    return std::min(rows_, tiles_ * share / shares * tile_);
+  }
+
+  std::int64_t panels_, rows_, tile_, tiles_;
+  std::int64_t shares_, last_shares_;  // of a panel's rows
+  std::int64_t last_;                  // panels
+};
+
+/// Calls `multiply(worker, part)` for all of a packing and all panels: an element is computed the same way
+/// whatever its part.
+template <class Multiply>
+void share_panels(ThreadPool& pool, std::int64_t workers, std::int64_t panels, std::int64_t rows,
+                  std::int64_t tile, const Multiply& multiply) {
+  const PanelParts parts(workers, panels, rows, tile);
+  share_items(pool, workers, parts.count(), [&](std::int64_t w, std::int64_t item, std::int64_t next) {
+    multiply(w, parts.part(item, next));
+  });
+}
+
+/// Rows multiplied by one packing of a.
+std::int64_t rows_at_once(std::int64_t m) {
+  return even_rows(m, 300, kernels().tile_rows);
+}
+
+/// Columns of b that are packed before the rows of a meet them, packing by packing: 0 if there is only one
+/// packing, or if b is panels already. A few megabytes at once.
+std::int64_t columns_at_once(const Product& p) {
+  constexpr std::int64_t most_floats = 1 << 20;
+  const bool is_packed = p.b.dtype != DType::fp32 || p.b.format != MatrixFormat::exact ||
+                         (p.b.row == panel_width && p.b.col == 1);
+  if (is_packed || p.m <= rows_at_once(p.m)) return 0;
+  const std::int64_t panels = std::max<std::int64_t>(1, most_floats / (p.k * panel_width));
+  return std::min(panels, p.panels()) * panel_width;
+}
+
+struct ProductMemory {
+  float* a;     // (rows_at_once, K) packed
+  float* b;     // (columns_at_once, K) packed
+  float* wide;  // (workers, block_inputs(K), panel_width)
+  float* c;     // (workers, rows_at_once, panel_width)
+  static std::size_t bytes(const Product& p, std::int64_t workers) {
+    return float_bytes(rows_at_once(p.m) * p.k) + float_bytes(columns_at_once(p) * p.k) +
+           float_bytes(workers * block_inputs(p.k) * panel_width) +
+           float_bytes(workers * rows_at_once(p.m) * panel_width);
+  }
+  ProductMemory(Scratch& scratch, const Product& p, std::int64_t workers)
+      : a(scratch.take_floats(rows_at_once(p.m) * p.k)),
+        b(scratch.take_floats(columns_at_once(p) * p.k)),
+        wide(scratch.take_floats(workers * block_inputs(p.k) * panel_width)),
+        c(scratch.take_floats(workers * rows_at_once(p.m) * panel_width)) {}
+};
+
+/// Rows [first, first + rows) of the product.
+void multiply_rows(ThreadPool& pool, std::int64_t workers, const Product& p, const ProductMemory& memory,
+                   std::int64_t first, std::int64_t rows) {
+  const Kernels& isa = kernels();
+  const float* a = p.a + first * p.a_row;
+  share_packing(pool, workers, ceil_div(rows, isa.tile_rows), [&](std::int64_t begin, std::int64_t end) {
+    const auto pack = p.bf16 ? isa.pack_rows_bf16 : isa.pack_rows;
+    pack(a, p.a_row, p.a_col, rows, p.k, memory.a, begin, end);
+  });
+  const auto multiply_part = p.bf16 ? isa.multiply_bf16 : isa.multiply;
+  share_panels(pool, workers, p.panels(), rows, isa.tile_rows, [&](std::int64_t w, const PanelPart& part) {
+    float* wide = memory.wide + w * block_inputs(p.k) * panel_width;
+    float* c = memory.c + w * rows_at_once(p.m) * panel_width;
+    const Finish finish = p.finish(first + part.from, part.panel);
+    multiply_part({memory.a + part.from * p.k, part.to - part.from, p.k, p.columns(part.panel), wide, c,
+                   finish, p.next(part)});
+    if (finish.y == nullptr) isa.store(p.stored(c, first, part));
+  });
+}
+
+/// Columns [first, first + count) of the product, whole panels.
+Product columns_of(const Product& p, std::int64_t first, std::int64_t count) {
+  Product part = p;
+  part.n = count;
+  part.b = p.columns(first / panel_width);
+  part.b.width = std::min(panel_width, count);
+  part.y += first * p.y_col;
+  if (part.epilogue.bias != nullptr) part.epilogue.bias += first;
+  if (part.epilogue.factor != nullptr) part.epilogue.factor += first * p.y_col;
+  if (part.epilogue.residual != nullptr) part.epilogue.residual += first * p.y_col;
+  return part;
+}
+
+/// The same product of b packed into `to`.
+Product with_packed_columns(ThreadPool& pool, std::int64_t workers, const Product& p, float* to) {
+  const Kernels& isa = kernels();
+  Product packed = p;
+  if (p.bf16 && isa.dots_pairs) packed.b.format = MatrixFormat::bf16;
+  packed.b.data = to;
+  packed.b.row = panel_width;
+  packed.b.col = 1;
+  packed.b_panel = Panels{.k = p.k, .format = packed.b.format}.panel_bytes();
+  const auto pack = p.bf16 ? isa.pack_columns_bf16 : isa.pack_columns;
+  const std::int64_t panel_floats = packed.b_panel / static_cast<std::int64_t>(sizeof(float));
+  share_items(pool, workers, p.panels(), [&](std::int64_t, std::int64_t i, std::int64_t) {
+    pack(p.columns(i), p.k, to + i * panel_floats);
+  });
+  return packed;
+}
+
+void multiply(ThreadPool& pool, std::int64_t workers, const Product& p, Scratch scratch) {
+  const ProductMemory memory(scratch, p, workers);
+  const std::int64_t rows = rows_at_once(p.m), packed = columns_at_once(p);
+  const std::int64_t columns = packed > 0 ? packed : p.n;
+  for (std::int64_t n = 0; n < p.n; n += columns) {
+    Product part = columns_of(p, n, std::min(columns, p.n - n));
+    if (packed > 0) part = with_packed_columns(pool, workers, part, memory.b);
+    for (std::int64_t m = 0; m < p.m; m += rows)
+      multiply_rows(pool, workers, part, memory, m, std::min(rows, p.m - m));
+  }
+}
+
+Product product_of(const LinearCall& c) {
+  const std::int64_t width = std::min(panel_width, c.w.n);
+  return {c.m,
+          c.w.n,
+          c.w.k,
+          c.x,
+          c.x_row,
+          c.x_col,
+          {c.w.data, c.w.dtype, panel_width, 1, width, c.w.format},
+          c.w.panel_bytes(),
+          c.y,
+          c.y_row,
+          c.y_col,
+          c.epilogue,
+          c.w.format != MatrixFormat::exact};
+}
+
+Product product_of(const GemmCall& c) {
+  const std::int64_t width = std::min(panel_width, c.n);
+  return {c.m,
+          c.n,
+          c.k,
+          c.a,
+          c.a_row,
+          c.a_col,
+          {c.b, DType::fp32, c.b_row, c.b_col, width},
+          panel_width * c.b_col * static_cast<std::int64_t>(sizeof(float)),
+          c.c,
+          c.c_row,
+          c.c_col,
+          c.epilogue,
+          c.bf16};
+}
+
+/// Inputs [first, first + k) of a product; what they give is added to what the ones before gave.
+Product part_of(const Product& p, std::int64_t first, std::int64_t k) {
+  Product part = p;
+  part.k = k;
+  part.a += first * p.a_col;
+  part.b.data = static_cast<const float*>(p.b.data) + first * p.b.row;
+  if (first > 0) part.epilogue = {.residual = p.y};
+  return part;
+}
+
+/// A long sum goes in pieces, so that a packing of a stays in the cache.
+void multiply_in_parts(ThreadPool& pool, std::int64_t workers, const GemmCall& call, Scratch scratch) {
+  const Product whole = product_of(call);
+  const bool in_parts = call.epilogue.activation == Activation::none && call.epilogue.factor == nullptr;
+  const std::int64_t step = in_parts ? most_gemm_inputs : call.k;
+  for (std::int64_t first = 0; first < call.k; first += step)
+    multiply(pool, workers, part_of(whole, first, std::min(step, call.k - first)), scratch);
+}
+
+// -- products with matrices in groups, of integers ------------------------------------------------
+
+bool is_of_integers(const LinearCall& call) {
+  if (call.m <= few_rows) return false;
+  return (call.w.format == MatrixFormat::int8 && kernels().multiplies_bytes) ||
+         (call.w.format == MatrixFormat::int4 && kernels().multiplies_nibbles);
+}
+
+/// Rows rounded together, few enough to stay in the second-level cache.
+std::int64_t rows_rounded_at_once(const LinearCall& call) {
+  constexpr std::int64_t most_bytes = 1 << 19;
+  const std::int64_t tile = kernels().group_rows;
+  return even_rows(call.m, std::max(tile, most_bytes / quantised_bytes(call.w.k)), tile);
+}
+
+struct IntegerMemory {
+  std::byte* a;  // (rows_rounded_at_once, K)
+  float* c;      // (workers, rows_rounded_at_once, panel_width)
+  static std::size_t a_bytes(const LinearCall& call) {
+    return aligned_bytes(static_cast<std::size_t>(rows_rounded_at_once(call) * quantised_bytes(call.w.k)));
+  }
+  static std::size_t bytes(const LinearCall& call, std::int64_t workers) {
+    return a_bytes(call) + float_bytes(workers * rows_rounded_at_once(call) * panel_width);
+  }
+  IntegerMemory(Scratch& scratch, const LinearCall& call, std::int64_t workers)
+      : a(scratch.take(a_bytes(call))),
+        c(scratch.take_floats(workers * rows_rounded_at_once(call) * panel_width)) {}
+};
+
+/// Rows [first, first + rows) of the product.
+void multiply_rounded(ThreadPool& pool, const LinearCall& call, const IntegerMemory& memory,
+                      std::int64_t first, std::int64_t rows) {
+  const Kernels& isa = kernels();
+  const std::int64_t workers = pool.size();
+  share_packing(pool, workers, ceil_div(rows, isa.group_rows), [&](std::int64_t begin, std::int64_t end) {
+    isa.quantise_rows(call, first, rows, memory.a, begin, end);
+  });
+  const Product p = product_of(call);
+  share_panels(pool, workers, p.panels(), rows, isa.group_rows, [&](std::int64_t w, const PanelPart& part) {
+    float* c = memory.c + w * rows_rounded_at_once(call) * panel_width;
+    const std::byte* a = memory.a + part.from * quantised_bytes(p.k);
+    const Finish finish = p.finish(first + part.from, part.panel);
+    isa.multiply_integers({a, part.to - part.from, p.k, p.columns(part.panel), c, finish, p.next(part)});
+    if (finish.y == nullptr) isa.store(p.stored(c, first, part));
+  });
+}
+
+void multiply_integers(ThreadPool& pool, const LinearCall& call, Scratch scratch) {
+  const IntegerMemory memory(scratch, call, pool.size());
+  const std::int64_t step = rows_rounded_at_once(call);
+  for (std::int64_t first = 0; first < call.m; first += step)
+    multiply_rounded(pool, call, memory, first, std::min(step, call.m - first));
+}
+
+/// The same call with its rows side by side in memory.
+LinearCall with_dense_rows(const LinearCall& call, float* memory) {
+  LinearCall dense = call;
+  for (std::int64_t m = 0; m < call.m; ++m)
+    for (std::int64_t k = 0; k < call.w.k; ++k)
+      memory[m * call.w.k + k] = call.x[m * call.x_row + k * call.x_col];
+  dense.x = memory;
+  dense.x_row = call.w.k;
+  dense.x_col = 1;
+  return dense;
+}
+
+// What a few rows of x become before they meet panels of that format: pairs of bfloat16 (or as many floats),
+// or groups.
+std::size_t packed_vectors_bytes(const LinearCall& call) {
+  if (call.w.format == MatrixFormat::exact) return 0;
+  if (call.w.format == MatrixFormat::bf16) return float_bytes(call.m * ceil_div(call.w.k, 2) * 2);
+  return aligned_bytes(static_cast<std::size_t>(call.m * quantised_bytes(call.w.k)));
+}
+
+}  // namespace
+
+std::size_t linear_scratch(const LinearCall& call, int threads) {
+  if (is_of_integers(call)) return memory_alignment + IntegerMemory::bytes(call, threads);
+  if (call.m > few_rows) return memory_alignment + ProductMemory::bytes(product_of(call), threads);
+  const std::size_t dense = call.x_col == 1 ? 0 : float_bytes(call.m * call.w.k);
+  const std::size_t bytes = dense + packed_vectors_bytes(call);
+  return bytes == 0 ? 0 : memory_alignment + bytes;
+}
+
+void linear(ThreadPool& pool, const LinearCall& call, std::span<std::byte> memory) {
+  Scratch scratch("linear", memory);
+  if (is_of_integers(call)) return multiply_integers(pool, call, scratch);
+  if (call.m > few_rows) return multiply(pool, pool.size(), product_of(call), scratch);
+  const LinearCall dense =
+      call.x_col == 1 ? call : with_dense_rows(call, scratch.take_floats(call.m * call.w.k));
+  const std::size_t bytes = packed_vectors_bytes(dense);
+  std::byte* packed = bytes == 0 ? nullptr : scratch.take(bytes);
+  if (packed != nullptr) kernels().pack_vectors(dense, packed);
+  const std::int64_t grain = ceil_div(elements_at_once, panel_width * call.w.k);
+  pool.split(call.w.count(), grain, [&](std::int64_t begin, std::int64_t end) {
+    kernels().linear_vectors(dense, packed, begin, end);
+  });
+}
+
+namespace {
+
+// Of one worker.
+std::size_t product_bytes(const GemmCall& call) {
+  return ProductMemory::bytes(part_of(product_of(call), 0, std::min(call.k, most_gemm_inputs)), 1);
+}
+
+}  // namespace
+
+std::size_t gemm_scratch(const GemmCall& call, int threads) {
+  return memory_alignment + static_cast<std::size_t>(threads) * product_bytes(call);
+}
+
+void gemm(ThreadPool& pool, const GemmCall& call, std::span<std::byte> scratch) {
+  multiply_in_parts(pool, pool.size(), call, Scratch("gemm", scratch));
+}
+
+void gemm(ThreadPool& pool, std::span<const GemmCall> calls, std::span<std::byte> scratch) {
+  const auto count = static_cast<std::int64_t>(calls.size());
+  if (count < pool.size()) {
+    for (const GemmCall& call : calls) gemm(pool, call, scratch);
+    return;
+  }
+  const std::int64_t workers = pool.size();
+  const std::size_t bytes = product_bytes(calls[0]);
+  std::byte* memory = Scratch("gemm", scratch).take(bytes * static_cast<std::size_t>(workers));
+  share_items(pool, workers, count, [&](std::int64_t w, std::int64_t i, std::int64_t) {
+    const std::span own(memory + static_cast<std::size_t>(w) * bytes, bytes);
+    multiply_in_parts(pool, 1, calls[static_cast<std::size_t>(i)], Scratch("gemm", own));
+  });
+}
+
+}  // namespace orion::cpu
