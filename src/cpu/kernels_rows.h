@@ -126,12 +126,15 @@ void rotate_neighbours(const RopeCall& call, const float* x, float* y, const flo
   }
 }
 
+/// Vectors in the order in which x has them: by tokens where a token's heads lie side by side.
 template <class V>
 void rope(const RopeCall& call, std::int64_t begin, std::int64_t end) {
+  const bool by_tokens = call.x_rows.h < call.x_rows.t;
+  const std::int64_t inner = by_tokens ? call.h : call.t;
+  const std::int64_t outer = by_tokens ? call.t : call.h;
   for (std::int64_t row = begin; row < end; ++row) {
-    const std::int64_t t = row % call.t;
-    const std::int64_t h = row / call.t % call.h;
-    const std::int64_t b = row / call.t / call.h;
+    const std::int64_t i = row % inner, o = row / inner % outer, b = row / inner / outer;
+    const std::int64_t h = by_tokens ? i : o, t = by_tokens ? o : i;
     const float* x = call.x + call.x_rows.at(b, h, t);
     float* y = call.y + call.y_rows.at(b, h, t);
     const std::int64_t at = b * call.table_b + t * call.table_t;

@@ -162,27 +162,27 @@ void lower_attention_gradient(Planner& p, NodeId id) {
 
 namespace {
 
-// New rows of a cache, where they are.
+// New rows of a cache of G heads, where they are, and what they become: batch b's T tokens from position
+// `positions[b]` on, of a cache (B, G, S, size).
 struct CacheRows {
   const float* data;
   HeadRows rows;
-  std::int64_t count, size;
+  std::int64_t g, t, s, size;
+  const std::int32_t* positions;
 
+  /// Tokens begin to end of all batches: a token's heads often lie side by side.
   template <class T>
-  void put(ThreadPool& pool, std::int64_t batch, std::int64_t head, T* to) const {
-    const bool side_by_side = rows.t == size;
-    const std::int64_t length = side_by_side ? count * size : size;
-    for (std::int64_t i = 0; i < (side_by_side ? 1 : count); ++i)
-      store(pool, data + rows.at(batch, head, i), length, to + i * size);
+  void put(ThreadPool& pool, std::int64_t begin, std::int64_t end, T* cache) const {
+    for (std::int64_t token = begin; token < end; ++token) {
+      const std::int64_t b = token / t, i = token % t;
+      for (std::int64_t h = 0; h < g; ++h)
+        store(pool, data + rows.at(b, h, i), cache + ((b * g + h) * s + positions[b] + i) * size);
+    }
   }
 
  private:
-  static void store(ThreadPool&, const float* from, std::int64_t length, float* to) {
-    std::copy_n(from, length, to);
-  }
-  static void store(ThreadPool& pool, const float* from, std::int64_t length, std::uint16_t* to) {
-    narrow(pool, from, to, length);
-  }
+  void store(ThreadPool&, const float* from, float* to) const { std::copy_n(from, size, to); }
+  void store(ThreadPool& pool, const float* from, std::uint16_t* to) const { narrow(pool, from, to, size); }
 };
 
 }  // namespace
@@ -199,26 +199,23 @@ void lower_cache_update(Planner& p, NodeId id) {
   const LocatedRows update = p.rows(node.inputs[1]);
   const Slot position = p.wide(node.inputs[2]);
   const std::int64_t b = to[0], g = to[1], s = to[2], d = to[3], t = from[2];
-  p.add_step({.label = label(node),
-              .reads = {update.slot, position, cache.slot},
-              .writes = cache.slot,
-              .run = [=](const Run& run) {
-                const auto* positions = run.at<std::int32_t>(position);
-                for (std::int64_t i = 0; i < b; ++i)
-                  if (positions[i] < 0 || positions[i] + t > s)
-                    fail("cache_update: rows ", positions[i], " to ", positions[i] + t, " of a cache of ", s);
-                const CacheRows rows{run.at<float>(update.slot) + update.offset, update.rows, t, d};
-                run.pool.split(b * g, ceil_div(elements_at_once, t * d),
-                               [&](std::int64_t begin, std::int64_t end) {
-                                 for (std::int64_t i = begin; i < end; ++i) {
-                                   const std::int64_t at = (i * s + positions[i / g]) * d;
-                                   if (cache.dtype == DType::fp16)
-                                     rows.put(run.pool, i / g, i % g, run.at<std::uint16_t>(cache.slot) + at);
-                                   else
-                                     rows.put(run.pool, i / g, i % g, run.at<float>(cache.slot) + at);
-                                 }
-                               });
-              }});
+  p.add_step(
+      {.label = label(node),
+       .reads = {update.slot, position, cache.slot},
+       .writes = cache.slot,
+       .run = [=](const Run& run) {
+         const auto* positions = run.at<std::int32_t>(position);
+         for (std::int64_t i = 0; i < b; ++i)
+           if (positions[i] < 0 || positions[i] + t > s)
+             fail("cache_update: rows ", positions[i], " to ", positions[i] + t, " of a cache of ", s);
+         const CacheRows rows{run.at<float>(update.slot) + update.offset, update.rows, g, t, s, d, positions};
+         run.pool.split(b * t, ceil_div(elements_at_once, g * d), [&](std::int64_t begin, std::int64_t end) {
+           if (cache.dtype == DType::fp16)
+             rows.put(run.pool, begin, end, run.at<std::uint16_t>(cache.slot));
+           else
+             rows.put(run.pool, begin, end, run.at<float>(cache.slot));
+         });
+       }});
 }
 
 void lower_rope(Planner& p, NodeId id) {
