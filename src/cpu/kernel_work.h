@@ -21,19 +21,28 @@ constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
 inline constexpr std::int64_t elements_at_once = 4096;
 
 /// Calls `body(worker, item, next)` for each item, when a worker is free: a thread that others keep from
-/// running holds none of them up. `next` is the item that this worker goes on with, or `items`. The body may
-/// use memory that belongs to `worker`.
-template <class Body>
-void share_items(ThreadPool& pool, std::int64_t workers, std::int64_t items, const Body& body) {
+/// running holds none of them up. `next` is the item that this worker goes on with, or `items`. A worker that
+/// has an item calls `start(worker)` before its first one. Both may use memory that belongs to `worker`.
+template <class Start, class Body>
+void share_items(ThreadPool& pool, std::int64_t workers, std::int64_t items, const Start& start,
+                 const Body& body) {
   std::atomic<std::int64_t> taken{0};
   pool.split(std::min(workers, items), 1, [&](std::int64_t first, std::int64_t last) {
     const auto take = [&] { return std::min(taken++, items); };
-    for (std::int64_t w = first; w < last; ++w)
-      for (std::int64_t item = take(), next; item < items; item = next) {
+    for (std::int64_t w = first; w < last; ++w) {
+      std::int64_t item = take();
+      if (item < items) start(w);
+      for (std::int64_t next; item < items; item = next) {
         next = take();
         body(w, item, next);
       }
+    }
   });
+}
+
+template <class Body>
+void share_items(ThreadPool& pool, std::int64_t workers, std::int64_t items, const Body& body) {
+  share_items(pool, workers, items, [](std::int64_t) {}, body);
 }
 
 /// Scratch bytes of so many floats.

@@ -61,12 +61,13 @@ void pack_tile_pairs(const float* from, std::int64_t row, std::int64_t col, std:
 template <class V>
 void pack_rows_bf16(const float* x, std::int64_t row, std::int64_t col, std::int64_t rows, std::int64_t k,
                     float* to, std::int64_t begin, std::int64_t end) {
-  constexpr std::int64_t R = V::tile_rows;
   if constexpr (V::dots_pairs) {
-    for (std::int64_t tile = begin; tile < end; ++tile)
-      pack_tile_pairs<V>(x + tile * R * row, row, col, rows - tile * R < R ? rows - tile * R : R, k,
-                         to + tile * R * k);
+    pack_tiles<V, 2>(x, row, col, rows, k, to, begin, end,
+                     [=](const float* from, std::int64_t count, std::int64_t inputs, float* out) {
+                       pack_tile_pairs<V>(from, row, col, count, inputs, out);
+                     });
   } else {
+    constexpr std::int64_t R = V::tile_rows;
     pack_rows<V>(x, row, col, rows, k, to, begin, end);
     map<V>(to, to, begin * R * k, end * R * k, [](V v) { return round_to_bfloat(v); });
   }

@@ -115,13 +115,14 @@ class PanelParts {
   std::int64_t last_;                  // panels
 };
 
-/// Calls `multiply(worker, part)` for all of a packing and all panels: an element is computed the same way
-/// whatever its part.
-template <class Multiply>
+/// Calls `pack(worker)` and `multiply(worker, part)` for all of a packing and all panels: an element is
+/// computed the same way whatever its part. Every worker has a packing of its own, as reading what another
+/// core has just written takes longer than to pack it again.
+template <class Pack, class Multiply>
 void share_panels(ThreadPool& pool, std::int64_t workers, std::int64_t panels, std::int64_t rows,
-                  std::int64_t tile, const Multiply& multiply) {
+                  std::int64_t tile, const Pack& pack, const Multiply& multiply) {
   const PanelParts parts(workers, panels, rows, tile);
-  share_items(pool, workers, parts.count(), [&](std::int64_t w, std::int64_t item, std::int64_t next) {
+  share_items(pool, workers, parts.count(), pack, [&](std::int64_t w, std::int64_t item, std::int64_t next) {
     multiply(w, parts.part(item, next));
   });
 }
@@ -143,39 +144,93 @@ std::int64_t columns_at_once(const Product& p) {
 }
 
 struct ProductMemory {
-  float* a;     // (rows_at_once, K) packed
+  std::int64_t rows, k;
+  float* a;     // (workers, rows_at_once, K) packed
   float* b;     // (columns_at_once, K) packed
   float* wide;  // (workers, block_inputs(K), panel_width)
   float* c;     // (workers, rows_at_once, panel_width)
   static std::size_t bytes(const Product& p, std::int64_t workers) {
-    return float_bytes(rows_at_once(p.m) * p.k) + float_bytes(columns_at_once(p) * p.k) +
-           float_bytes(workers * block_inputs(p.k) * panel_width) +
-           float_bytes(workers * rows_at_once(p.m) * panel_width);
+    const std::int64_t rows = rows_at_once(p.m);
+    return float_bytes(workers * rows * p.k) + float_bytes(columns_at_once(p) * p.k) +
+           float_bytes(workers * block_inputs(p.k) * panel_width) + float_bytes(workers * rows * panel_width);
   }
   ProductMemory(Scratch& scratch, const Product& p, std::int64_t workers)
-      : a(scratch.take_floats(rows_at_once(p.m) * p.k)),
-        b(scratch.take_floats(columns_at_once(p) * p.k)),
-        wide(scratch.take_floats(workers * block_inputs(p.k) * panel_width)),
-        c(scratch.take_floats(workers * rows_at_once(p.m) * panel_width)) {}
+      : rows(rows_at_once(p.m)),
+        k(p.k),
+        a(scratch.take_floats(workers * rows * k)),
+        b(scratch.take_floats(columns_at_once(p) * k)),
+        wide(scratch.take_floats(workers * block_inputs(k) * panel_width)),
+        c(scratch.take_floats(workers * rows * panel_width)) {}
+  float* a_of(std::int64_t worker) const { return a + worker * rows * k; }
+  float* wide_of(std::int64_t worker) const { return wide + worker * block_inputs(k) * panel_width; }
+  float* c_of(std::int64_t worker) const { return c + worker * rows * panel_width; }
 };
 
-/// Rows [first, first + rows) of the product.
+/// Packs rows [first, first + rows) for a worker.
+void pack_rows(const Product& p, const ProductMemory& memory, std::int64_t worker, std::int64_t first,
+               std::int64_t rows) {
+  const Kernels& isa = kernels();
+  const auto pack = p.bf16 ? isa.pack_rows_bf16 : isa.pack_rows;
+  pack(p.a + first * p.a_row, p.a_row, p.a_col, rows, p.k, memory.a_of(worker), 0,
+       ceil_div(rows, isa.tile_rows));
+}
+
+/// A part of what a worker has packed, its rows counted from `first` on.
+void multiply_part(const Product& p, const ProductMemory& memory, std::int64_t worker, std::int64_t first,
+                   const PanelPart& part) {
+  const Kernels& isa = kernels();
+  const auto multiply = p.bf16 ? isa.multiply_bf16 : isa.multiply;
+  float* c = memory.c_of(worker);
+  const Finish finish = p.finish(first + part.from, part.panel);
+  multiply({memory.a_of(worker) + part.from * p.k, part.to - part.from, p.k, p.columns(part.panel),
+            memory.wide_of(worker), c, finish, p.next(part)});
+  if (finish.y == nullptr) isa.store(p.stored(c, first, part));
+}
+
+/// Rows [first, first + rows) of the product, panels shared.
 void multiply_rows(ThreadPool& pool, std::int64_t workers, const Product& p, const ProductMemory& memory,
                    std::int64_t first, std::int64_t rows) {
-  const Kernels& isa = kernels();
-  const float* a = p.a + first * p.a_row;
-  share_packing(pool, workers, ceil_div(rows, isa.tile_rows), [&](std::int64_t begin, std::int64_t end) {
-    const auto pack = p.bf16 ? isa.pack_rows_bf16 : isa.pack_rows;
-    pack(a, p.a_row, p.a_col, rows, p.k, memory.a, begin, end);
-  });
-  const auto multiply_part = p.bf16 ? isa.multiply_bf16 : isa.multiply;
-  share_panels(pool, workers, p.panels(), rows, isa.tile_rows, [&](std::int64_t w, const PanelPart& part) {
-    float* wide = memory.wide + w * block_inputs(p.k) * panel_width;
-    float* c = memory.c + w * rows_at_once(p.m) * panel_width;
-    const Finish finish = p.finish(first + part.from, part.panel);
-    multiply_part({memory.a + part.from * p.k, part.to - part.from, p.k, p.columns(part.panel), wide, c,
-                   finish, p.next(part)});
-    if (finish.y == nullptr) isa.store(p.stored(c, first, part));
+  share_panels(
+      pool, workers, p.panels(), rows, kernels().tile_rows,
+      [&](std::int64_t w) { pack_rows(p, memory, w, first, rows); },
+      [&](std::int64_t w, const PanelPart& part) { multiply_part(p, memory, w, first, part); });
+}
+
+/// How rows are handed out where b is packed: fewer and fewer at once, so that no worker waits long.
+class RowBlocks {
+ public:
+  RowBlocks(std::int64_t workers, std::int64_t rows, std::int64_t tile)
+      : workers_(workers), rows_(rows), tile_(tile) {}
+  std::int64_t count() const {
+    std::int64_t blocks = 0;
+    for (std::int64_t row = 0; row < rows_; row = end(row)) ++blocks;
+    return blocks;
+  }
+  /// The first row of a block.
+  std::int64_t row(std::int64_t block) const {
+    std::int64_t row = 0;
+    for (; block > 0; --block) row = end(row);
+    return row;
+  }
+  std::int64_t end(std::int64_t row) const {
+    constexpr std::int64_t least = 3, most = 11;  // tiles
+    const std::int64_t left = ceil_div(rows_ - row, tile_);
+    return std::min(rows_, row + std::clamp(left / (2 * workers_), least, most) * tile_);
+  }
+
+ private:
+  std::int64_t workers_, rows_, tile_;
+};
+
+/// All rows of the product, rows shared.
+void multiply_row_blocks(ThreadPool& pool, std::int64_t workers, const Product& p,
+                         const ProductMemory& memory) {
+  const RowBlocks blocks(workers, p.m, kernels().tile_rows);
+  share_items(pool, workers, blocks.count(), [&](std::int64_t w, std::int64_t item, std::int64_t) {
+    const std::int64_t first = blocks.row(item), rows = blocks.end(first) - first;
+    pack_rows(p, memory, w, first, rows);
+    for (std::int64_t panel = 0; panel < p.panels(); ++panel)
+      multiply_part(p, memory, w, first, {panel, 0, rows, (panel + 1) % p.panels()});
   });
 }
 
@@ -211,13 +266,15 @@ Product with_packed_columns(ThreadPool& pool, std::int64_t workers, const Produc
 
 void multiply(ThreadPool& pool, std::int64_t workers, const Product& p, Scratch scratch) {
   const ProductMemory memory(scratch, p, workers);
-  const std::int64_t rows = rows_at_once(p.m), packed = columns_at_once(p);
-  const std::int64_t columns = packed > 0 ? packed : p.n;
+  const std::int64_t columns = columns_at_once(p);
+  if (columns == 0) {
+    for (std::int64_t m = 0; m < p.m; m += memory.rows)
+      multiply_rows(pool, workers, p, memory, m, std::min(memory.rows, p.m - m));
+    return;
+  }
   for (std::int64_t n = 0; n < p.n; n += columns) {
-    Product part = columns_of(p, n, std::min(columns, p.n - n));
-    if (packed > 0) part = with_packed_columns(pool, workers, part, memory.b);
-    for (std::int64_t m = 0; m < p.m; m += rows)
-      multiply_rows(pool, workers, part, memory, m, std::min(rows, p.m - m));
+    const Product part = columns_of(p, n, std::min(columns, p.n - n));
+    multiply_row_blocks(pool, workers, with_packed_columns(pool, workers, part, memory.b), memory);
   }
 }
 
@@ -312,13 +369,15 @@ void multiply_rounded(ThreadPool& pool, const LinearCall& call, const IntegerMem
     isa.quantise_rows(call, first, rows, memory.a, begin, end);
   });
   const Product p = product_of(call);
-  share_panels(pool, workers, p.panels(), rows, isa.group_rows, [&](std::int64_t w, const PanelPart& part) {
-    float* c = memory.c + w * rows_rounded_at_once(call) * panel_width;
-    const std::byte* a = memory.a + part.from * quantised_bytes(p.k);
-    const Finish finish = p.finish(first + part.from, part.panel);
-    isa.multiply_integers({a, part.to - part.from, p.k, p.columns(part.panel), c, finish, p.next(part)});
-    if (finish.y == nullptr) isa.store(p.stored(c, first, part));
-  });
+  share_panels(
+      pool, workers, p.panels(), rows, isa.group_rows, [](std::int64_t) {},
+      [&](std::int64_t w, const PanelPart& part) {
+        float* c = memory.c + w * rows_rounded_at_once(call) * panel_width;
+        const std::byte* a = memory.a + part.from * quantised_bytes(p.k);
+        const Finish finish = p.finish(first + part.from, part.panel);
+        isa.multiply_integers({a, part.to - part.from, p.k, p.columns(part.panel), c, finish, p.next(part)});
+        if (finish.y == nullptr) isa.store(p.stored(c, first, part));
+      });
 }
 
 void multiply_integers(ThreadPool& pool, const LinearCall& call, Scratch scratch) {

@@ -94,6 +94,7 @@ struct MultiplyAdd {
 };
 
 inline constexpr std::int64_t cache_line = 64;
+inline constexpr std::int64_t line_floats = cache_line / static_cast<std::int64_t>(sizeof(float));
 
 /// Pieces of memory of equal size at equal distances.
 struct Runs {
@@ -260,6 +261,11 @@ void transpose_part(const float* from, std::int64_t row, int height, int width, 
   for (int c = 0; c < width; ++c) square[c].store(to + c * to_row, height);
 }
 
+/// Fetches a piece of `rows` rows.
+inline void fetch_rows(const float* from, std::int64_t row, std::int64_t rows) {
+  for (std::int64_t i = 0; i < rows; ++i) __builtin_prefetch(from + i * row);
+}
+
 /// to[j * to_row + i] = from[i * row + j] for i < rows, j < cols. A lane may hold more than one float; `cols`
 /// counts lanes, and `row` is in floats.
 template <class V, class Load = LoadFloats<V>>
@@ -267,12 +273,16 @@ void transpose_block(const float* from, std::int64_t row, std::int64_t rows, std
                      std::int64_t to_row) {
   constexpr int L = V::lanes;
   constexpr int last = V::tile_rows % L == 0 ? L : V::tile_rows % L;  // rows of a tile that fill no square
+  constexpr std::int64_t ahead = 128 / Load::floats;
   for (std::int64_t j = 0; j < cols; j += L) {
     const int width = static_cast<int>(cols - j < L ? cols - j : L);
     for (std::int64_t i = 0; i < rows; i += L) {
       const int height = static_cast<int>(rows - i < L ? rows - i : L);
       const float* source = from + i * row + j * Load::floats;
       float* target = to + j * to_row + i;
+      if (j + ahead < cols)
+        for (std::int64_t part = 0; part < L * Load::floats; part += line_floats)
+          fetch_rows(source + ahead * Load::floats + part, row, height);
       if (width == L && height == L)
         transpose_square<V, L, Load>(source, row, target, to_row);
       else if (width == L && height == last)
@@ -294,14 +304,30 @@ void copy_rows(const float* from, std::int64_t row, std::int64_t rows, float* to
     }
 }
 
+/// Tiles begin to end of x (rows, K), by `pack(from, rows, inputs, to)`, where `together` inputs become one
+/// float. Rows that lie side by side are read along, a few inputs of all tiles at a time.
+template <class V, std::int64_t together, class Pack>
+void pack_tiles(const float* x, std::int64_t row, std::int64_t col, std::int64_t rows, std::int64_t k,
+                float* to, std::int64_t begin, std::int64_t end, const Pack& pack) {
+  constexpr std::int64_t R = V::tile_rows;
+  const std::int64_t step = row == 1 ? 4 : k;
+  for (std::int64_t first = 0; first < k; first += step) {
+    const std::int64_t inputs = k - first < step ? k - first : step;
+    const std::int64_t ahead = first + 2 * step;  // inputs fetched meanwhile
+    for (std::int64_t tile = begin; tile < end; ++tile) {
+      const float* from = x + tile * R * row;
+      if (ahead < k) fetch_rows(from + ahead * col, col, k - ahead < step ? k - ahead : step);
+      pack(from + first * col, rows - tile * R < R ? rows - tile * R : R, inputs,
+           to + tile * R * k + first / together * R);
+    }
+  }
+}
+
 template <class V>
 void pack_rows(const float* x, std::int64_t row, std::int64_t col, std::int64_t rows, std::int64_t k,
                float* to, std::int64_t begin, std::int64_t end) {
   constexpr std::int64_t R = V::tile_rows;
-  const auto pack = [&](std::int64_t tile, std::int64_t first, std::int64_t inputs) {
-    const std::int64_t count = rows - tile * R < R ? rows - tile * R : R;
-    const float* from = x + tile * R * row + first * col;
-    float* out = to + tile * R * k + first * R;
+  const auto pack = [=](const float* from, std::int64_t count, std::int64_t inputs, float* out) {
     if (col == 1)
       transpose_block<V>(from, row, count, inputs, out, R);
     else if (row == 1 && count == R)
@@ -310,11 +336,7 @@ void pack_rows(const float* x, std::int64_t row, std::int64_t col, std::int64_t 
       for (std::int64_t i = 0; i < inputs; ++i)
         for (std::int64_t r = 0; r < count; ++r) out[i * R + r] = from[r * row + i * col];
   };
-  // Rows that lie side by side are read along, a few inputs of all tiles at a time.
-  const std::int64_t step = row == 1 ? 4 : k;
-  for (std::int64_t first = 0; first < k; first += step)
-    for (std::int64_t tile = begin; tile < end; ++tile)
-      pack(tile, first, k - first < step ? k - first : step);
+  pack_tiles<V, 1>(x, row, col, rows, k, to, begin, end, pack);
 }
 
 template <class V, class T>
