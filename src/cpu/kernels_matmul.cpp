@@ -71,15 +71,6 @@ std::int64_t shares_for(std::int64_t workers) {
   return workers == 1 ? 1 : 4 * workers;
 }
 
-/// Calls `pack(begin, end)` for parts of the tiles of a packing.
-template <class Pack>
-void share_packing(ThreadPool& pool, std::int64_t workers, std::int64_t tiles, const Pack& pack) {
-  const std::int64_t parts = std::min(tiles, shares_for(workers));
-  share_items(pool, workers, parts, [&](std::int64_t, std::int64_t i, std::int64_t) {
-    pack(tiles * i / parts, tiles * (i + 1) / parts);
-  });
-}
-
 /// How all panels and rows are handed out: a panel at once, or some of its rows where there are few panels,
 /// and less of the last panels, so that no worker waits long for the others.
 class PanelParts {
@@ -347,44 +338,45 @@ std::int64_t rows_rounded_at_once(const LinearCall& call) {
 }
 
 struct IntegerMemory {
-  std::byte* a;  // (rows_rounded_at_once, K)
+  std::int64_t rows, row_bytes;
+  std::byte* a;  // (workers, rows_rounded_at_once, K)
   float* c;      // (workers, rows_rounded_at_once, panel_width)
-  static std::size_t a_bytes(const LinearCall& call) {
-    return aligned_bytes(static_cast<std::size_t>(rows_rounded_at_once(call) * quantised_bytes(call.w.k)));
-  }
   static std::size_t bytes(const LinearCall& call, std::int64_t workers) {
-    return a_bytes(call) + float_bytes(workers * rows_rounded_at_once(call) * panel_width);
+    const std::int64_t rows = rows_rounded_at_once(call);
+    return aligned_bytes(static_cast<std::size_t>(workers * rows * quantised_bytes(call.w.k))) +
+           float_bytes(workers * rows * panel_width);
   }
   IntegerMemory(Scratch& scratch, const LinearCall& call, std::int64_t workers)
-      : a(scratch.take(a_bytes(call))),
-        c(scratch.take_floats(workers * rows_rounded_at_once(call) * panel_width)) {}
+      : rows(rows_rounded_at_once(call)),
+        row_bytes(quantised_bytes(call.w.k)),
+        a(scratch.take(aligned_bytes(static_cast<std::size_t>(workers * rows * row_bytes)))),
+        c(scratch.take_floats(workers * rows * panel_width)) {}
+  std::byte* a_of(std::int64_t worker) const { return a + worker * rows * row_bytes; }
+  float* c_of(std::int64_t worker) const { return c + worker * rows * panel_width; }
 };
 
 /// Rows [first, first + rows) of the product.
 void multiply_rounded(ThreadPool& pool, const LinearCall& call, const IntegerMemory& memory,
                       std::int64_t first, std::int64_t rows) {
   const Kernels& isa = kernels();
-  const std::int64_t workers = pool.size();
-  share_packing(pool, workers, ceil_div(rows, isa.group_rows), [&](std::int64_t begin, std::int64_t end) {
-    isa.quantise_rows(call, first, rows, memory.a, begin, end);
-  });
   const Product p = product_of(call);
-  share_panels(
-      pool, workers, p.panels(), rows, isa.group_rows, [](std::int64_t) {},
-      [&](std::int64_t w, const PanelPart& part) {
-        float* c = memory.c + w * rows_rounded_at_once(call) * panel_width;
-        const std::byte* a = memory.a + part.from * quantised_bytes(p.k);
-        const Finish finish = p.finish(first + part.from, part.panel);
-        isa.multiply_integers({a, part.to - part.from, p.k, p.columns(part.panel), c, finish, p.next(part)});
-        if (finish.y == nullptr) isa.store(p.stored(c, first, part));
-      });
+  const auto round = [&](std::int64_t w) {
+    isa.quantise_rows(call, first, rows, memory.a_of(w), 0, ceil_div(rows, isa.group_rows));
+  };
+  const auto multiply = [&](std::int64_t w, const PanelPart& part) {
+    float* c = memory.c_of(w);
+    const Finish finish = p.finish(first + part.from, part.panel);
+    isa.multiply_integers({memory.a_of(w) + part.from * memory.row_bytes, part.to - part.from, p.k,
+                           p.columns(part.panel), c, finish, p.next(part)});
+    if (finish.y == nullptr) isa.store(p.stored(c, first, part));
+  };
+  share_panels(pool, pool.size(), p.panels(), rows, isa.group_rows, round, multiply);
 }
 
 void multiply_integers(ThreadPool& pool, const LinearCall& call, Scratch scratch) {
   const IntegerMemory memory(scratch, call, pool.size());
-  const std::int64_t step = rows_rounded_at_once(call);
-  for (std::int64_t first = 0; first < call.m; first += step)
-    multiply_rounded(pool, call, memory, first, std::min(step, call.m - first));
+  for (std::int64_t first = 0; first < call.m; first += memory.rows)
+    multiply_rounded(pool, call, memory, first, std::min(memory.rows, call.m - first));
 }
 
 /// The same call with its rows side by side in memory.
