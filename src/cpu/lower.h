@@ -18,6 +18,14 @@ bool last_axis_only(const Node& node, const Shape& shape);
 /// Indices into an axis of n, negative ones being counted from its end.
 void count_from_front(std::span<const std::int32_t> ids, std::int64_t n, std::int32_t* to);
 
+/// What a node computes element by element, if it does: the call, but its addresses.
+std::optional<UnaryCall> unary_call(const Node& node);
+std::optional<Binary> binary_of(const Node& node);
+
+void lower_unary(Planner& planner, NodeId id);
+void lower_binary(Planner& planner, NodeId id);
+void lower_select(Planner& planner, NodeId id);
+void lower_cast(Planner& planner, NodeId id);
 void lower_norm_gradient(Planner& planner, NodeId id);
 void lower_softmax_gradient(Planner& planner, NodeId id);
 void lower_cross_entropy(Planner& planner, NodeId id);

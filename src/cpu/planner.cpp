@@ -1,5 +1,6 @@
 #include "cpu/planner.h"
 
+#include "cpu/chains.h"
 #include "orion/error.h"
 #include "orion/passes.h"
 
@@ -174,10 +175,11 @@ void Planner::add_step(Step step) {
 }
 
 NodeId Planner::only_user(NodeId id) const {
-  const std::vector<NodeId>& users = users_[index(id)];
-  const bool is_output =
-      std::ranges::any_of(graph().outputs(), [&](const Output& output) { return output.node == id; });
-  return users.size() == 1 && !is_output ? users.front() : absent;
+  return users(id).size() == 1 && !is_output(id) ? users(id).front() : absent;
+}
+
+bool Planner::is_output(NodeId id) const {
+  return std::ranges::any_of(graph().outputs(), [&](const Output& output) { return output.node == id; });
 }
 
 NodeId Planner::state_of(NodeId id, NodeId operand) const {
@@ -235,10 +237,14 @@ void Planner::locate_sources() {
 void Planner::lower_all() {
   std::map<NodeId, Product> products;  // by the node they compute
   for (const Product& product : find_products(*this)) products[product.last] = product;
+  std::map<NodeId, Chain> chains;  // by their last node
+  for (Chain& chain : find_chains(*this)) chains[chain.nodes.back()] = std::move(chain);
   for (NodeId id = 0; id < graph().size(); ++id) {
     if (node(id).op->is_source()) continue;
     if (const auto product = products.find(id); product != products.end())
       lower_product(*this, product->second);
+    else if (const auto chain = chains.find(id); chain != chains.end())
+      lower_chain(*this, chain->second);
     else if (!is_fused(id) && !move_later(id))
       compute(id);
   }

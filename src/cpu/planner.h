@@ -73,9 +73,13 @@ class Planner {
   // -- the rest of the graph --------------------------------------------------------------------
   /// The only node that uses this one, or `absent`.
   NodeId only_user(NodeId id) const;
+  const std::vector<NodeId>& users(NodeId id) const { return users_[static_cast<std::size_t>(id)]; }
+  bool is_output(NodeId id) const;
   /// Makes `id` part of the step emitted for `last` (which may be itself).
   void fuse(NodeId id, NodeId last) { fused_into_[static_cast<std::size_t>(id)] = last; }
   bool is_fused(NodeId id) const { return fused_into_[static_cast<std::size_t>(id)] != absent; }
+  /// The node whose step computes this one.
+  NodeId emitted_with(NodeId id) const;
   /// If `id` is the new state of the input behind `operand` (by default its first), whose old value nothing
   /// needs from here on, that input.
   NodeId state_of(NodeId id, NodeId operand) const;
@@ -85,7 +89,6 @@ class Planner {
   CpuWeights& store(NodeId id) const;
   std::string fixed_name(NodeId id) const;
   NodeId root(NodeId id) const;
-  NodeId emitted_with(NodeId id) const;  // the node whose step computes this one
   Slot new_place(Place place);
   void locate_sources();
   void lower_all();
