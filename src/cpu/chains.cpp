@@ -31,7 +31,8 @@ bool contains(const Chain& chain, NodeId id) {
 
 // What only the chain needs.
 bool is_inner(const Planner& p, const Chain& chain, NodeId id) {
-  return !p.is_output(id) && std::ranges::all_of(p.users(id), [&](NodeId user) { return contains(chain, user); });
+  return !p.is_output(id) &&
+         std::ranges::all_of(p.users(id), [&](NodeId user) { return contains(chain, user); });
 }
 
 class Chains {
@@ -60,10 +61,10 @@ class Chains {
     Chain longer = chain;
     longer.nodes.push_back(id);
     const auto inner = std::ranges::count_if(longer.nodes, [&](NodeId n) { return is_inner(p_, longer, n); });
-    return inner <= static_cast<std::ptrdiff_t>(most_inner) && std::ranges::all_of(chain.nodes, [&](NodeId n) {
-             return std::ranges::all_of(p_.users(n), [&](NodeId user) {
-               return contains(longer, user) || computed_at(user) > id;
-             });
+    return inner <= static_cast<std::ptrdiff_t>(most_inner) &&
+           std::ranges::all_of(chain.nodes, [&](NodeId n) {
+             return std::ranges::all_of(
+                 p_.users(n), [&](NodeId user) { return contains(longer, user) || computed_at(user) > id; });
            });
   }
 

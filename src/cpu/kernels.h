@@ -202,8 +202,8 @@ void rms_norm(ThreadPool& pool, const RowsCall& call);
 /// exp(x - max) / sum; gamma, beta and epsilon are not used.
 void softmax(ThreadPool& pool, const RowsCall& call);
 
-/// dx for y = f(x) and dy of it, all dense rows; dx may be x or dy. For norms gamma is what it was in y, for
-/// softmax x is its result y.
+/// dx for y = f(x) and dy of it, all dense rows; dx may be x or dy. For norms gamma is what it was in y, and
+/// `residual` is added to dx; for softmax x is its result y.
 struct RowsGradientCall {
   const float* x = nullptr;
   const float* dy = nullptr;
@@ -211,6 +211,7 @@ struct RowsGradientCall {
   std::int64_t rows = 0;
   std::int64_t cols = 0;
   const float* gamma = nullptr;
+  const float* residual = nullptr;  // null: 0; may be dx
   float epsilon = 0.0F;
 };
 

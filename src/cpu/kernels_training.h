@@ -15,7 +15,7 @@ V scaled_back(const RowsGradientCall& call, const float* dy, std::int64_t j, int
   return call.gamma == nullptr ? g : g * V::load(call.gamma + j, n);
 }
 
-/// With n = (x - mean) scale and g = dy gamma: dx = (g - shift - n mean(g n)) scale
+/// With n = (x - mean) scale and g = dy gamma: dx = (g - shift - n mean(g n)) scale + residual
 template <class V>
 void norm_back(const RowsGradientCall& call, std::int64_t row, float mean, float scale, bool centred) {
   const auto size = static_cast<float>(call.cols);
@@ -33,7 +33,9 @@ void norm_back(const RowsGradientCall& call, std::int64_t row, float mean, float
   const V back(sum(along) / size * scale * scale);
   for_vectors<V>(0, call.cols, [&](std::int64_t j, int n) {
     const V g = scaled_back<V>(call, dy, j, n) - shift;
-    ((g - (V::load(x + j, n) - V(mean)) * back) * V(scale)).store(dx + j, n);
+    V result = (g - (V::load(x + j, n) - V(mean)) * back) * V(scale);
+    if (call.residual != nullptr) result = result + V::load(call.residual + row * call.cols + j, n);
+    result.store(dx + j, n);
   });
 }
 

@@ -23,8 +23,8 @@ constexpr std::pair<std::string_view, Binary> binary_ops[] = {
 
 template <class Table>
 auto* entry_of(const Table& table, const Node& node) {
-  const auto* found =
-      std::ranges::find(table, node.op->name, [](const auto& entry) { return std::string_view(entry.first); });
+  const auto* found = std::ranges::find(table, node.op->name,
+                                        [](const auto& entry) { return std::string_view(entry.first); });
   return found == std::end(table) ? nullptr : found;
 }
 

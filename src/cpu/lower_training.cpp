@@ -8,29 +8,48 @@
 namespace orion::cpu {
 namespace {
 
-void lower_rows_gradient(Planner& p, NodeId id, void (*kernel)(ThreadPool&, const RowsGradientCall&),
-                         NodeId gamma, float epsilon) {
+struct RowsGradient {
+  void (*kernel)(ThreadPool&, const RowsGradientCall&);
+  NodeId gamma = absent;
+  NodeId residual = absent;
+  float epsilon = 0.0F;
+};
+
+// The value of `last` is computed, which is the gradient `id` or its sum with the residual.
+void lower_rows_gradient(Planner& p, NodeId id, NodeId last, const RowsGradient& gradient) {
   const Node& node = p.node(id);
   const RowsGradientCall call{
-      .rows = leading(node.type.shape), .cols = node.type.shape.back(), .epsilon = epsilon};
+      .rows = leading(node.type.shape), .cols = node.type.shape.back(), .epsilon = gradient.epsilon};
+  const auto wide = [&](NodeId operand) { return operand == absent ? no_slot : p.wide(operand); };
   const Slot x = p.wide(node.inputs[0]), dy = p.wide(node.inputs[1]);
-  const Slot g = gamma == absent ? no_slot : p.wide(gamma);
-  std::vector<Slot> reads = {dy, x, g};
+  const Slot g = wide(gradient.gamma), residual = wide(gradient.residual);
+  std::vector<Slot> reads = {dy, x, g, residual};
   std::erase(reads, no_slot);
-  const Slot dx = p.result(id);
-  p.add_step({.label = label(node),
+  const Slot dx = p.result(last);
+  p.add_step({.label = label(node) + (residual == no_slot ? "" : " +residual"),
               .reads = std::move(reads),
               .writes = dx,
               .run =
-                  [=](const Run& run) {
+                  [=, kernel = gradient.kernel](const Run& run) {
                     RowsGradientCall now = call;
                     now.x = run.at<float>(x);
                     now.dy = run.at<float>(dy);
                     now.dx = run.at<float>(dx);
                     now.gamma = run.at<float>(g);
+                    now.residual = run.at<float>(residual);
                     kernel(run.pool, now);
                   },
               .in_place = true});
+}
+
+// The sum that a gradient is part of, if it can be computed with it: what else it adds is there already.
+NodeId sum_after(const Planner& p, NodeId id) {
+  const NodeId next = p.only_user(id);
+  if (next == absent || !p.node(next).is("add") || p.is_fused(next) || p.node(next).type != p.node(id).type)
+    return absent;
+  const NodeId other = p.other_operand(next, id);
+  const bool is_there = other != id && p.shape(other) == p.shape(id) && p.emitted_with(other) < id;
+  return is_there && p.state_of(next) == absent ? next : absent;
 }
 
 // The axes of a sum or maximum as one axis of (outer, size, inner), if they are neighbours.
@@ -49,17 +68,22 @@ std::optional<SumCall> sum_call(const Node& node, const Shape& x) {
 void lower_norm_gradient(Planner& p, NodeId id) {
   const Node& node = p.node(id);
   if (!last_axis_only(node, node.type.shape)) return lower_reference(p, id);
-  lower_rows_gradient(p, id, node.is("layer_norm_gradient") ? layer_norm_gradient : rms_norm_gradient,
-                      node.inputs[2], static_cast<float>(node.number("epsilon")));
+  RowsGradient gradient{.kernel = node.is("layer_norm_gradient") ? layer_norm_gradient : rms_norm_gradient,
+                        .gamma = node.inputs[2],
+                        .epsilon = static_cast<float>(node.number("epsilon"))};
+  const NodeId sum = sum_after(p, id);
+  if (sum == absent) return lower_rows_gradient(p, id, id, gradient);
+  gradient.residual = p.other_operand(sum, id);
+  p.fuse(sum, id);
+  lower_rows_gradient(p, id, sum, gradient);
 }
 
 void lower_softmax_gradient(Planner& p, NodeId id) {
   const Node& node = p.node(id);
   if (node.integer("axis") != node.type.shape.rank() - 1) return lower_reference(p, id);
-  lower_rows_gradient(p, id, softmax_gradient, absent, 0.0F);
+  lower_rows_gradient(p, id, id, {.kernel = softmax_gradient});
 }
 
-// The loss, or with a third operand its gradient.
 void lower_cross_entropy(Planner& p, NodeId id) {
   const Node& node = p.node(id);
   const Shape& logits = p.shape(node.inputs[0]);

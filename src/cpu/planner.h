@@ -75,6 +75,10 @@ class Planner {
   NodeId only_user(NodeId id) const;
   const std::vector<NodeId>& users(NodeId id) const { return users_[static_cast<std::size_t>(id)]; }
   bool is_output(NodeId id) const;
+  /// Of a node with two operands.
+  NodeId other_operand(NodeId id, NodeId operand) const {
+    return node(id).inputs[0] == operand ? node(id).inputs[1] : node(id).inputs[0];
+  }
   /// Makes `id` part of the step emitted for `last` (which may be itself).
   void fuse(NodeId id, NodeId last) { fused_into_[static_cast<std::size_t>(id)] = last; }
   bool is_fused(NodeId id) const { return fused_into_[static_cast<std::size_t>(id)] != absent; }

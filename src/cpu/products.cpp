@@ -60,10 +60,6 @@ bool is_bias(const Planner& p, const Node& node, NodeId candidate) {
   return shape.size() == n && shape.rank() >= from_back && shape[shape.rank() - from_back] == n;
 }
 
-NodeId other_operand(const Node& node, NodeId operand) {
-  return node.inputs[0] == operand ? node.inputs[1] : node.inputs[0];
-}
-
 // Whether an activation or a factor can follow: not where the sum goes in parts.
 bool has_whole_sums(const Planner& p, const Node& product) {
   return !is_runtime_matmul(p, product) ||
@@ -95,7 +91,7 @@ bool take(const Planner& p, Product& product, NodeId next) {
     return true;
   }
   if (!node.is("add") && !node.is("mul")) return false;
-  const NodeId other = other_operand(node, product.last);
+  const NodeId other = p.other_operand(next, product.last);
   return other != product.last && take_binary(p, product, node, other);
 }
 
