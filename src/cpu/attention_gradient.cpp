@@ -179,7 +179,7 @@ void attention_gradient(ThreadPool& pool, const AttentionGradientCall& call, std
   const std::int64_t workers = pool.size();
   const std::size_t bytes = Memory::bytes(call);
   std::byte* memory = Scratch("attention_gradient", scratch).take(bytes * static_cast<std::size_t>(workers));
-  share_items(pool, workers, call.b * call.g, [&](std::int64_t w, std::int64_t head, std::int64_t) {
+  share_items(pool, workers, call.b * call.g, [&](std::int64_t w, std::int64_t head) {
     const std::span own(memory + static_cast<std::size_t>(w) * bytes, bytes);
     key_head_gradient(call, Memory(call, Scratch("attention_gradient", own)), head);
   });

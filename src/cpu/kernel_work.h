@@ -6,8 +6,10 @@
 #include "orion/error.h"
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string_view>
 
@@ -20,29 +22,74 @@ constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
 /// Elements below which a second thread does not pay.
 inline constexpr std::int64_t elements_at_once = 4096;
 
-/// Calls `body(worker, item, next)` for each item, when a worker is free: a thread that others keep from
-/// running holds none of them up. `next` is the item that this worker goes on with, or `items`. A worker that
-/// has an item calls `start(worker)` before its first one. Both may use memory that belongs to `worker`.
-template <class Start, class Body>
-void share_items(ThreadPool& pool, std::int64_t workers, std::int64_t items, const Start& start,
-                 const Body& body) {
-  std::atomic<std::int64_t> taken{0};
-  pool.split(std::min(workers, items), 1, [&](std::int64_t first, std::int64_t last) {
-    const auto take = [&] { return std::min(taken++, items); };
+inline constexpr std::int64_t most_queues = 64;
+
+constexpr std::int64_t queues_for(std::int64_t workers) {
+  return workers < most_queues ? workers : most_queues;
+}
+
+/// A piece of work: which one, in which queue.
+struct Item {
+  std::int64_t queue = 0, index = 0;
+};
+
+/// Takes the items of `queues` queues, `count(queue)` each, one after the other.
+class Queues {
+ public:
+  explicit Queues(std::int64_t queues) : queues_(queues) {}
+
+  /// The next item for who has found `passed` queues empty, its own being the first; none if all are.
+  template <class Count>
+  std::optional<Item> take(std::int64_t own, std::int64_t& passed, const Count& count) {
+    for (; passed < queues_; ++passed) {
+      const std::int64_t queue = (own + passed) % queues_;
+      const std::int64_t index = taken_[static_cast<std::size_t>(queue)].items++;
+      if (index < count(queue)) return Item{queue, index};
+    }
+    return std::nullopt;
+  }
+
+ private:
+  struct alignas(64) Taken {
+    std::atomic<std::int64_t> items{0};
+  };
+  std::int64_t queues_;
+  std::array<Taken, most_queues> taken_;
+};
+
+/// Calls `body(worker, item, next)` for each item of `queues_for(workers)` queues, when a worker is free.
+/// Each worker empties its own queue, so that what it meets again is in its caches, and then helps with the
+/// others': a thread that something keeps from running holds none of them up. `next` is the item that this
+/// worker goes on with, if any. A worker that has an item calls `start(worker)` before its first one. Both
+/// may use memory that belongs to `worker`.
+template <class Count, class Start, class Body>
+void share_queues(ThreadPool& pool, std::int64_t workers, const Count& count, const Start& start,
+                  const Body& body) {
+  Queues queues(queues_for(workers));
+  pool.split(workers, 1, [&](std::int64_t first, std::int64_t last) {
     for (std::int64_t w = first; w < last; ++w) {
-      std::int64_t item = take();
-      if (item < items) start(w);
-      for (std::int64_t next; item < items; item = next) {
+      std::int64_t passed = 0;
+      const auto take = [&] { return queues.take(w, passed, count); };
+      std::optional<Item> item = take();
+      if (item) start(w);
+      for (std::optional<Item> next; item; item = next) {
         next = take();
-        body(w, item, next);
+        body(w, *item, next);
       }
     }
   });
 }
 
+/// The same for items that are alike: `body(worker, item)`.
 template <class Body>
 void share_items(ThreadPool& pool, std::int64_t workers, std::int64_t items, const Body& body) {
-  share_items(pool, workers, items, [](std::int64_t) {}, body);
+  const std::int64_t used = std::min(workers, items), queues = queues_for(used);
+  const auto begin = [=](std::int64_t queue) { return items * queue / queues; };
+  share_queues(
+      pool, used, [=](std::int64_t queue) { return begin(queue + 1) - begin(queue); }, [](std::int64_t) {},
+      [&](std::int64_t w, const Item& item, const std::optional<Item>&) {
+        body(w, begin(item.queue) + item.index);
+      });
 }
 
 /// Scratch bytes of so many floats.

@@ -38,7 +38,7 @@ void attention(ThreadPool& pool, const AttentionCall& call, std::span<std::byte>
   const std::size_t bytes = aligned_bytes(isa.attend_scratch(call));
   std::byte* memory = Scratch("attention", scratch).take(bytes * static_cast<std::size_t>(workers));
   const std::int64_t blocks = ceil_div(call.t, query_block);
-  share_items(pool, workers, call.b * call.h * blocks, [&](std::int64_t w, std::int64_t i, std::int64_t) {
+  share_items(pool, workers, call.b * call.h * blocks, [&](std::int64_t w, std::int64_t i) {
     const std::int64_t head = i / blocks;
     const std::int64_t first = i % blocks * query_block;
     isa.attend({&call, head / call.h, head % call.h, first, std::min(query_block, call.t - first),

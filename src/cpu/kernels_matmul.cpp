@@ -71,39 +71,47 @@ std::int64_t shares_for(std::int64_t workers) {
   return workers == 1 ? 1 : 4 * workers;
 }
 
-/// How all panels and rows are handed out: a panel at once, or some of its rows where there are few panels,
-/// and less of the last panels, so that no worker waits long for the others.
+/// How all panels and rows are handed out, every worker having panels of its own: a panel at once, or some of
+/// its rows where there are few panels, and less of the last panels, so that no worker waits long for the
+/// others.
 class PanelParts {
  public:
   PanelParts(std::int64_t workers, std::int64_t panels, std::int64_t rows, std::int64_t tile)
-      : panels_(panels), rows_(rows), tile_(tile), tiles_(ceil_div(rows, tile)) {
+      : queues_(queues_for(workers)),
+        panels_(panels),
+        rows_(rows),
+        tile_(tile),
+        tiles_(ceil_div(rows, tile)) {
     shares_ = std::min(tiles_, ceil_div(shares_for(workers), panels));
     last_shares_ = workers == 1 ? shares_ : std::min(tiles_, 4 * shares_);
-    last_ = std::min(panels, workers);
   }
-  std::int64_t count() const { return (panels_ - last_) * shares_ + last_ * last_shares_; }
-  PanelPart part(std::int64_t item, std::int64_t next) const {
+  std::int64_t count(std::int64_t queue) const {
+    const std::int64_t panels = first_panel(queue + 1) - first_panel(queue);
+    return panels == 0 ? 0 : (panels - 1) * shares_ + last_shares_;
+  }
+  PanelPart part(const Item& item, const std::optional<Item>& next) const {
     const Place place = place_of(item);
     return {place.panel, row(place.share, place.shares), row(place.share + 1, place.shares),
-            next < count() ? place_of(next).panel : panels_};
+            next ? place_of(*next).panel : panels_};
   }
 
  private:
   struct Place {
     std::int64_t panel, share, shares;
   };
-  Place place_of(std::int64_t item) const {
-    const std::int64_t before = (panels_ - last_) * shares_;
-    if (item < before) return {item / shares_, item % shares_, shares_};
-    return {panels_ - last_ + (item - before) / last_shares_, (item - before) % last_shares_, last_shares_};
+  std::int64_t first_panel(std::int64_t queue) const { return panels_ * queue / queues_; }
+  Place place_of(const Item& item) const {
+    const std::int64_t last = first_panel(item.queue + 1) - 1;
+    const std::int64_t before = (last - first_panel(item.queue)) * shares_;
+    if (item.index >= before) return {last, item.index - before, last_shares_};
+    return {first_panel(item.queue) + item.index / shares_, item.index % shares_, shares_};
   }
   std::int64_t row(std::int64_t share, std::int64_t shares) const {
     return std::min(rows_, tiles_ * share / shares * tile_);
   }
 
-  std::int64_t panels_, rows_, tile_, tiles_;
+  std::int64_t queues_, panels_, rows_, tile_, tiles_;
   std::int64_t shares_, last_shares_;  // of a panel's rows
-  std::int64_t last_;                  // panels
 };
 
 /// Calls `pack(worker)` and `multiply(worker, part)` for all of a packing and all panels: an element is
@@ -113,9 +121,11 @@ template <class Pack, class Multiply>
 void share_panels(ThreadPool& pool, std::int64_t workers, std::int64_t panels, std::int64_t rows,
                   std::int64_t tile, const Pack& pack, const Multiply& multiply) {
   const PanelParts parts(workers, panels, rows, tile);
-  share_items(pool, workers, parts.count(), pack, [&](std::int64_t w, std::int64_t item, std::int64_t next) {
-    multiply(w, parts.part(item, next));
-  });
+  share_queues(
+      pool, workers, [&](std::int64_t queue) { return parts.count(queue); }, pack,
+      [&](std::int64_t w, const Item& item, const std::optional<Item>& next) {
+        multiply(w, parts.part(item, next));
+      });
 }
 
 /// Rows multiplied by one packing of a.
@@ -187,42 +197,52 @@ void multiply_rows(ThreadPool& pool, std::int64_t workers, const Product& p, con
       [&](std::int64_t w, const PanelPart& part) { multiply_part(p, memory, w, first, part); });
 }
 
-/// How rows are handed out where b is packed: fewer and fewer at once, so that no worker waits long.
+/// How rows are handed out where b is packed, every worker having rows of its own: fewer and fewer at once,
+/// so that no worker waits long.
 class RowBlocks {
  public:
   RowBlocks(std::int64_t workers, std::int64_t rows, std::int64_t tile)
-      : workers_(workers), rows_(rows), tile_(tile) {}
-  std::int64_t count() const {
+      : queues_(queues_for(workers)), rows_(rows), tile_(tile), tiles_(ceil_div(rows, tile)) {}
+  std::int64_t count(std::int64_t queue) const {
     std::int64_t blocks = 0;
-    for (std::int64_t row = 0; row < rows_; row = end(row)) ++blocks;
+    for (std::int64_t tile = first_tile(queue); tile < first_tile(queue + 1); tile += tiles(queue, tile))
+      ++blocks;
     return blocks;
   }
-  /// The first row of a block.
-  std::int64_t row(std::int64_t block) const {
-    std::int64_t row = 0;
-    for (; block > 0; --block) row = end(row);
-    return row;
-  }
-  std::int64_t end(std::int64_t row) const {
-    constexpr std::int64_t least = 3, most = 11;  // tiles
-    const std::int64_t left = ceil_div(rows_ - row, tile_);
-    return std::min(rows_, row + std::clamp(left / (2 * workers_), least, most) * tile_);
+  struct Rows {
+    std::int64_t first, count;
+  };
+  Rows rows(const Item& item) const {
+    std::int64_t tile = first_tile(item.queue);
+    for (std::int64_t block = 0; block < item.index; ++block) tile += tiles(item.queue, tile);
+    const std::int64_t first = tile * tile_;
+    return {first, std::min(rows_ - first, tiles(item.queue, tile) * tile_)};
   }
 
  private:
-  std::int64_t workers_, rows_, tile_;
+  std::int64_t first_tile(std::int64_t queue) const { return tiles_ * queue / queues_; }
+  // Of the block that begins at a tile.
+  std::int64_t tiles(std::int64_t queue, std::int64_t tile) const {
+    constexpr std::int64_t least = 3, most = 11;
+    const std::int64_t left = first_tile(queue + 1) - tile;
+    return std::min({left, std::clamp(left / 2, least, most), rows_at_once(rows_) / tile_});
+  }
+
+  std::int64_t queues_, rows_, tile_, tiles_;
 };
 
 /// All rows of the product, rows shared.
 void multiply_row_blocks(ThreadPool& pool, std::int64_t workers, const Product& p,
                          const ProductMemory& memory) {
   const RowBlocks blocks(workers, p.m, kernels().tile_rows);
-  share_items(pool, workers, blocks.count(), [&](std::int64_t w, std::int64_t item, std::int64_t) {
-    const std::int64_t first = blocks.row(item), rows = blocks.end(first) - first;
-    pack_rows(p, memory, w, first, rows);
-    for (std::int64_t panel = 0; panel < p.panels(); ++panel)
-      multiply_part(p, memory, w, first, {panel, 0, rows, (panel + 1) % p.panels()});
-  });
+  share_queues(
+      pool, workers, [&](std::int64_t queue) { return blocks.count(queue); }, [](std::int64_t) {},
+      [&](std::int64_t w, const Item& item, const std::optional<Item>&) {
+        const auto [first, rows] = blocks.rows(item);
+        pack_rows(p, memory, w, first, rows);
+        for (std::int64_t panel = 0; panel < p.panels(); ++panel)
+          multiply_part(p, memory, w, first, {panel, 0, rows, (panel + 1) % p.panels()});
+      });
 }
 
 /// Columns [first, first + count) of the product, whole panels.
@@ -249,9 +269,8 @@ Product with_packed_columns(ThreadPool& pool, std::int64_t workers, const Produc
   packed.b_panel = Panels{.k = p.k, .format = packed.b.format}.panel_bytes();
   const auto pack = p.bf16 ? isa.pack_columns_bf16 : isa.pack_columns;
   const std::int64_t panel_floats = packed.b_panel / static_cast<std::int64_t>(sizeof(float));
-  share_items(pool, workers, p.panels(), [&](std::int64_t, std::int64_t i, std::int64_t) {
-    pack(p.columns(i), p.k, to + i * panel_floats);
-  });
+  share_items(pool, workers, p.panels(),
+              [&](std::int64_t, std::int64_t i) { pack(p.columns(i), p.k, to + i * panel_floats); });
   return packed;
 }
 
@@ -450,7 +469,7 @@ void gemm(ThreadPool& pool, std::span<const GemmCall> calls, std::span<std::byte
   const std::int64_t workers = pool.size();
   const std::size_t bytes = product_bytes(calls[0]);
   std::byte* memory = Scratch("gemm", scratch).take(bytes * static_cast<std::size_t>(workers));
-  share_items(pool, workers, count, [&](std::int64_t w, std::int64_t i, std::int64_t) {
+  share_items(pool, workers, count, [&](std::int64_t w, std::int64_t i) {
     const std::span own(memory + static_cast<std::size_t>(w) * bytes, bytes);
     multiply_in_parts(pool, 1, calls[static_cast<std::size_t>(i)], Scratch("gemm", own));
   });
