@@ -211,8 +211,8 @@ struct RowsGradientCall {
   std::int64_t rows = 0;
   std::int64_t cols = 0;
   const float* gamma = nullptr;
-  const float* residual = nullptr;  // null: 0; may be dx
   float epsilon = 0.0F;
+  const float* residual = nullptr;  // null: 0
 };
 
 void layer_norm_gradient(ThreadPool& pool, const RowsGradientCall& call);

@@ -5,18 +5,21 @@
 #include "base/sha256.h"
 #include "base/split_mix.h"
 #include "base/threads.h"
+#include "cpu/kernel_work.h"
 #include "orion/error.h"
 #include "orion/tensor.h"
 
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cmath>
 #include <cstdint>
 #include <limits>
 #include <memory>
 #include <new>
+#include <optional>
 #include <span>
 #include <string>
 #include <thread>
@@ -110,6 +113,33 @@ TEST_CASE("a split covers every index once, in whole grains") {
       });
       for (const auto& times : seen) REQUIRE(times == 1);
     }
+  }
+}
+
+TEST_CASE("queues are emptied once, by whoever is free") {
+  for (const int threads : {1, 2, 5}) {
+    ThreadPool pool(threads);
+    const std::int64_t queues = cpu::queues_for(threads);
+    const auto count = [&](std::int64_t queue) { return queue == 0 ? 40 : 3 * queue; };
+    std::vector<std::array<std::atomic<int>, 40>> seen(static_cast<std::size_t>(queues));
+    std::vector<std::atomic<int>> started(static_cast<std::size_t>(threads));
+    std::atomic<int> last = 0, workers = 0;
+    cpu::share_queues(
+        pool, threads, count,
+        [&](std::int64_t worker) {
+          ++started[static_cast<std::size_t>(worker)];
+          ++workers;
+        },
+        [&](std::int64_t worker, const cpu::Item& item, const std::optional<cpu::Item>& next) {
+          CHECK(started[static_cast<std::size_t>(worker)] == 1);
+          ++seen[static_cast<std::size_t>(item.queue)][static_cast<std::size_t>(item.index)];
+          if (!next) ++last;
+        });
+    for (std::int64_t queue = 0; queue < queues; ++queue)
+      for (std::int64_t i = 0; i < 40; ++i)
+        REQUIRE(seen[static_cast<std::size_t>(queue)][static_cast<std::size_t>(i)] ==
+                (i < count(queue) ? 1 : 0));
+    CHECK(last == workers);
   }
 }
 

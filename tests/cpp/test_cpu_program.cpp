@@ -313,6 +313,68 @@ TEST_CASE("run-time products take in what follows, and gradients are added to st
   CHECK(plan.find("5 steps on ") != std::string::npos);
 }
 
+TEST_CASE("functions of elements that follow one another become one step") {
+  for (const std::int64_t cols : {1, 37, 1031, 5000}) {
+    Graph g;
+    const TensorType type{DType::fp32, {3, cols}};
+    const Value gate = g.input("gate", type), up = g.input("up", type), dh = g.input("dh", type);
+    Tensor number(TensorType{DType::fp32, {1}});
+    number.as<float>()[0] = 0.5F;
+    const Value half = g.constant(number);
+    const Value active = ops::silu(gate);
+    g.output("d_up", ops::mul(dh, active));
+    g.output("d_gate", ops::silu_gradient(gate, ops::mul(ops::mul(dh, up), half)));
+    const std::string plan = compiled(g, {})->describe();
+    INFO(plan);
+    CHECK(plan.find("silu+mul+mul+mul+silu_gradient") != std::string::npos);
+    CHECK(plan.find("1 steps on ") != std::string::npos);
+    check_against_reference(g, {}, 1e-6);
+  }
+}
+
+TEST_CASE("a chain of many functions is cut, and what a product reads in its middle is there") {
+  Graph g;
+  const Value x = g.input("x", {DType::fp32, {6, 6}}), w = g.input("w", {DType::fp32, {6, 6}});
+  Value y = x;
+  for (int i = 0; i < 20; ++i) y = i % 2 == 0 ? ops::tanh(y) : ops::add(y, x);
+  const Value before = ops::relu(y);
+  const Value after = ops::mul(ops::matmul(before, w), before);
+  g.output("y", ops::sub(ops::exp(after), before));
+  g.output("scalar", ops::exp(ops::neg(ops::reduce_sum(after, {0, 1}))));
+  check_against_reference(g, {}, 1e-5);
+  const std::string plan = compiled(g, {})->describe();
+  INFO(plan);
+  CHECK(plan.find("tanh+add") != std::string::npos);
+}
+
+// It would read the new state, were that written where the old one is.
+TEST_CASE("a chain that ends after a state's update reads the old state") {
+  Graph g;
+  const TensorType type{DType::fp32, {4, 4}};
+  const Value s = g.input("s", type), x = g.input("x", type);
+  const Value old = ops::tanh(s);
+  const Value now = ops::add(s, ops::matmul(x, x));
+  g.output("s", now);
+  g.output("y", ops::mul(old, now));
+  check_against_reference(g, {}, 1e-5);
+  const std::string plan = compiled(g, {})->describe();
+  INFO(plan);
+  CHECK(plan.find("tanh+mul") != std::string::npos);
+}
+
+TEST_CASE("gradients of norms take in a sum with what is there before") {
+  for (const bool there : {false, true}) {
+    Graph g;
+    const TensorType type{DType::fp32, {5, 12}};
+    const Value x = g.input("x", type), dy = g.input("dy", type),
+                gamma = g.input("gamma", {DType::fp32, {12}});
+    const Value dx = ops::rms_norm_gradient(x, dy, {-1}, gamma);
+    g.output("y", ops::add(there ? dy : ops::softmax(x), dx));
+    check_against_reference(g, {}, 1e-5);
+    CHECK((compiled(g, {})->describe().find("+residual") != std::string::npos) == there);
+  }
+}
+
 TEST_CASE("a product that runs after a state's update reads the old state") {
   Graph g;
   const Value s = g.input("s", {DType::fp32, {4, 4}});

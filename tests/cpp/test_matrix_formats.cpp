@@ -238,35 +238,40 @@ TEST_CASE("matrix formats: rows of a table are read from its panels") {
   }
 }
 
-TEST_CASE("gemm: both operands rounded to bfloat16, in every layout") {
-  on_every_isa([] {
-    for (const auto& [m, n, k] :
-         {std::array<std::int64_t, 3>{1, 1, 1}, {5, 33, 3}, {17, 40, 65}, {31, 70, 301}, {305, 70, 33}})
-      for (const bool a_turned : {false, true})
-        for (const bool b_turned : {false, true}) {
-          INFO("m " << m << " n " << n << " k " << k << " turned " << a_turned << b_turned);
-          const Floats a = random_floats(m * k, 1), b = random_floats(n * k, 2);
-          const Floats a_memory = a_turned ? transpose_of(a, m, k) : a;
-          const Floats b_memory = b_turned ? b : transpose_of(b, n, k);
-          GemmCall call{.m = m,
-                        .n = n,
-                        .k = k,
-                        .a = a_memory.data(),
-                        .a_row = a_turned ? 1 : k,
-                        .a_col = a_turned ? m : 1,
-                        .b = b_memory.data(),
-                        .b_row = b_turned ? 1 : n,
-                        .b_col = b_turned ? k : 1,
-                        .c_row = n,
-                        .bf16 = true};
-          const Floats got = with_threads([&](ThreadPool& pool) {
-            Floats c(index(m * n));
-            call.c = c.data();
-            std::vector<std::byte> scratch(gemm_scratch(call, pool.size()));
-            gemm(pool, call, scratch);
-            return c;
-          });
-          check_close(got, product(rounded(a), rounded(b), m, n, k), 1e-5);
-        }
+TEST_CASE("gemm: exact, and with both operands rounded to bfloat16, in every layout") {
+  struct Case {
+    std::int64_t m, n, k;
+  };
+  const auto check = [](const Case& c, bool bf16, bool a_turned, bool b_turned) {
+    const auto& [m, n, k] = c;
+    INFO("m " << m << " n " << n << " k " << k << " turned " << a_turned << b_turned << " bf16 " << bf16);
+    const Floats a = random_floats(m * k, 1), b = random_floats(n * k, 2);
+    const Floats a_memory = a_turned ? transpose_of(a, m, k) : a;
+    const Floats b_memory = b_turned ? b : transpose_of(b, n, k);
+    GemmCall call{.m = m,
+                  .n = n,
+                  .k = k,
+                  .a = a_memory.data(),
+                  .a_row = a_turned ? 1 : k,
+                  .a_col = a_turned ? m : 1,
+                  .b = b_memory.data(),
+                  .b_row = b_turned ? 1 : n,
+                  .b_col = b_turned ? k : 1,
+                  .c_row = n,
+                  .bf16 = bf16};
+    const Floats got = with_threads([&](ThreadPool& pool) {
+      Floats result(index(m * n));
+      call.c = result.data();
+      std::vector<std::byte> scratch(gemm_scratch(call, pool.size()));
+      gemm(pool, call, scratch);
+      return result;
+    });
+    check_close(got, product(bf16 ? rounded(a) : a, bf16 ? rounded(b) : b, m, n, k), 1e-5);
+  };
+  on_every_isa([&] {
+    for (const Case& c : {Case{1, 1, 1}, Case{5, 33, 3}, Case{17, 40, 65}, Case{31, 70, 301},
+                          Case{305, 70, 33}, Case{700, 65, 21}})  // with 300 rows b is packed first
+      for (int layout = 0; layout < 8; ++layout)
+        check(c, (layout & 1) != 0, (layout & 2) != 0, (layout & 4) != 0);
   });
 }

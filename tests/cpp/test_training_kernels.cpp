@@ -75,14 +75,15 @@ TEST_CASE("gradients of norms and softmax work on rows") {
         Floats x = random_floats(rows * cols, 1);
         for (float& value : x) value = value * 2.0F + (form < 2 ? 1.0F : 0.0F);
         const Floats dy = random_floats(rows * cols, 2), gamma = random_floats(cols, 3);
+        const Floats residual = random_floats(rows * cols, 4);
         const bool weighted = form % 2 == 1;
         const Kernel kernel = form == 4  ? softmax_gradient
                               : form < 2 ? layer_norm_gradient
                                          : rms_norm_gradient;
         const Floats got = with_threads([&](ThreadPool& pool) {
           Floats dx = dy;  // in place
-          kernel(pool,
-                 {x.data(), dx.data(), dx.data(), rows, cols, weighted ? gamma.data() : nullptr, 1e-2F});
+          kernel(pool, {x.data(), dx.data(), dx.data(), rows, cols, weighted ? gamma.data() : nullptr, 1e-2F,
+                        weighted ? residual.data() : nullptr});
           return dx;
         });
         Doubles want(x.size());
@@ -106,7 +107,8 @@ TEST_CASE("gradients of norms and softmax work on rows") {
           for (std::int64_t j = 0; j < cols; ++j)
             want[index(i * cols + j)] =
                 form == 4 ? value(j) * (back(j) - along)
-                          : (back(j) - shift - (value(j) - mean) * along / (scale * scale)) / scale;
+                          : (back(j) - shift - (value(j) - mean) * along / (scale * scale)) / scale +
+                                (weighted ? static_cast<double>(residual[index(i * cols + j)]) : 0.0);
         }
         check_close(got, want, 5e-5);
       }
