@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-import sentencepiece
 import tokenizers
 
 from orion_ane._core import Error
@@ -114,6 +113,8 @@ class SentencePieceVocabulary:
     drops_first_space: bool
 
     def __init__(self, model: bytes, name: str) -> None:
+        import sentencepiece  # megabytes that most models do not need
+
         if not model:
             raise Error(f"{name}: not a SentencePiece model: the file is empty")
         try:

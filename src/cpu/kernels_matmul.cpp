@@ -333,10 +333,14 @@ Product part_of(const Product& p, std::int64_t first, std::int64_t k) {
 }
 
 /// A long sum goes in pieces, so that a packing of a stays in the cache.
+std::int64_t inputs_at_once(const GemmCall& call) {
+  constexpr std::int64_t most = 2048;
+  return call.k <= most_gemm_inputs ? call.k : ceil_div(call.k, ceil_div(call.k, most));
+}
+
 void multiply_in_parts(ThreadPool& pool, std::int64_t workers, const GemmCall& call, Scratch scratch) {
   const Product whole = product_of(call);
-  const bool in_parts = call.epilogue.activation == Activation::none && call.epilogue.factor == nullptr;
-  const std::int64_t step = in_parts ? most_gemm_inputs : call.k;
+  const std::int64_t step = inputs_at_once(call);
   for (std::int64_t first = 0; first < call.k; first += step)
     multiply(pool, workers, part_of(whole, first, std::min(step, call.k - first)), scratch);
 }
@@ -447,7 +451,7 @@ namespace {
 
 // Of one worker.
 std::size_t product_bytes(const GemmCall& call) {
-  return ProductMemory::bytes(part_of(product_of(call), 0, std::min(call.k, most_gemm_inputs)), 1);
+  return ProductMemory::bytes(part_of(product_of(call), 0, inputs_at_once(call)), 1);
 }
 
 }  // namespace
