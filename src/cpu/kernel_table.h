@@ -106,14 +106,14 @@ struct Kernels {
   /// of it.
   void (*linear_vectors)(const LinearCall&, const void* x, std::int64_t begin, std::int64_t end);
   void (*pack_vectors)(const LinearCall&, void* to);
-  /// x (rows, K) -> [ceil(rows / tile_rows)][K][tile_rows], tiles begin to end; rows missing in the last
-  /// tile are left as they are.
+  /// x (rows, K) -> [ceil(rows / tile_rows)][K][tile_rows]; rows missing in the last tile are left as they
+  /// are.
   void (*pack_rows)(const float* x, std::int64_t row, std::int64_t col, std::int64_t rows, std::int64_t k,
-                    float* to, std::int64_t begin, std::int64_t end);
+                    float* to);
   /// The same rounded to bfloat16: as floats, or as pairs of inputs [ceil(rows / tile_rows)][ceil(K /
   /// 2)][tile_rows] (if the set `dots_pairs`), tiles where they would be as floats.
   void (*pack_rows_bf16)(const float* x, std::int64_t row, std::int64_t col, std::int64_t rows,
-                         std::int64_t k, float* to, std::int64_t begin, std::int64_t end);
+                         std::int64_t k, float* to);
   /// K inputs of columns that lie apart, as a panel: of floats, or for bfloat16 of pairs (if the set
   /// `dots_pairs`; else of floats too).
   void (*pack_columns)(const Columns&, std::int64_t k, float* to);
@@ -126,10 +126,8 @@ struct Kernels {
   /// expanded to fp32 and meet activations rounded to bfloat16.
   bool multiplies_bytes, multiplies_nibbles;
   std::int64_t group_rows;  // rows of activations in a tile of such a product
-  /// Rows [first, first + rows) of x rounded to 8 bits, in tiles of group_rows of quantised_bytes(K) each,
-  /// tiles begin to end.
-  void (*quantise_rows)(const LinearCall&, std::int64_t first, std::int64_t rows, std::byte* to,
-                        std::int64_t begin, std::int64_t end);
+  /// Rows [first, first + rows) of x rounded to 8 bits, in tiles of group_rows of quantised_bytes(K) each.
+  void (*quantise_rows)(const LinearCall&, std::int64_t first, std::int64_t rows, std::byte* to);
   void (*multiply_integers)(const IntegerPart&);
 
   void (*attend)(const AttentionPart&);

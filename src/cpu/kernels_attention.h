@@ -149,9 +149,8 @@ class ManyQueries {
   template <class T>
   void load_block(std::int64_t key, std::int64_t count) {
     const T* k = cache_of<T>(call_.k, part_, call_.d) + key * call_.d;
-    const std::int64_t tiles = (count + V::tile_rows - 1) / V::tile_rows;
     constexpr auto pack = Pairs ? pack_rows_bf16<V> : pack_rows<V>;
-    pack(as_floats(k, count * call_.d), call_.d, 1, count, call_.d, at(layout_.keys), 0, tiles);
+    pack(as_floats(k, count * call_.d), call_.d, 1, count, call_.d, at(layout_.keys));
     const T* v = cache_of<T>(call_.v, part_, call_.dv) + key * call_.dv;
     for (std::int64_t j = 0; j < count; j += together)
       for (std::int64_t c = 0; c < layout_.padded; c += V::lanes) {

@@ -60,16 +60,16 @@ void pack_tile_pairs(const float* from, std::int64_t row, std::int64_t col, std:
 
 template <class V>
 void pack_rows_bf16(const float* x, std::int64_t row, std::int64_t col, std::int64_t rows, std::int64_t k,
-                    float* to, std::int64_t begin, std::int64_t end) {
+                    float* to) {
+  constexpr std::int64_t R = V::tile_rows;
   if constexpr (V::dots_pairs) {
-    pack_tiles<V, 2>(x, row, col, rows, k, to, begin, end,
+    pack_tiles<V, 2>(x, row, col, rows, k, to,
                      [=](const float* from, std::int64_t count, std::int64_t inputs, float* out) {
                        pack_tile_pairs<V>(from, row, col, count, inputs, out);
                      });
   } else {
-    constexpr std::int64_t R = V::tile_rows;
-    pack_rows<V>(x, row, col, rows, k, to, begin, end);
-    map<V>(to, to, begin * R * k, end * R * k, [](V v) { return round_to_bfloat(v); });
+    pack_rows<V>(x, row, col, rows, k, to);
+    map<V>(to, to, 0, (rows + R - 1) / R * R * k, [](V v) { return round_to_bfloat(v); });
   }
 }
 

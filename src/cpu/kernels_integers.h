@@ -75,13 +75,10 @@ void quantise_tile(const LinearCall& call, const float* x, void* to) {
 }
 
 template <class V>
-void quantise_rows(const LinearCall& call, std::int64_t first, std::int64_t rows, std::byte* to,
-                   std::int64_t begin, std::int64_t end) {
-  constexpr std::int64_t R = V::group_rows;
-  for (std::int64_t tile = begin; tile < end; ++tile)
-    with_rows<V::group_rows>(rows - tile * R, [&](auto m) {
-      quantise_tile<V, m.value>(call, call.x + (first + tile * R) * call.x_row,
-                                to + tile * R * quantised_bytes(call.w.k));
+void quantise_rows(const LinearCall& call, std::int64_t first, std::int64_t rows, std::byte* to) {
+  for (std::int64_t i = 0; i < rows; i += V::group_rows)
+    with_rows<V::group_rows>(rows - i, [&](auto m) {
+      quantise_tile<V, m.value>(call, call.x + (first + i) * call.x_row, to + i * quantised_bytes(call.w.k));
     });
 }
 

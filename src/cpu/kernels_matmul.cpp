@@ -172,8 +172,7 @@ void pack_rows(const Product& p, const ProductMemory& memory, std::int64_t worke
                std::int64_t rows) {
   const Kernels& isa = kernels();
   const auto pack = p.bf16 ? isa.pack_rows_bf16 : isa.pack_rows;
-  pack(p.a + first * p.a_row, p.a_row, p.a_col, rows, p.k, memory.a_of(worker), 0,
-       ceil_div(rows, isa.tile_rows));
+  pack(p.a + first * p.a_row, p.a_row, p.a_col, rows, p.k, memory.a_of(worker));
 }
 
 /// A part of what a worker has packed, its rows counted from `first` on.
@@ -383,9 +382,7 @@ void multiply_rounded(ThreadPool& pool, const LinearCall& call, const IntegerMem
                       std::int64_t first, std::int64_t rows) {
   const Kernels& isa = kernels();
   const Product p = product_of(call);
-  const auto round = [&](std::int64_t w) {
-    isa.quantise_rows(call, first, rows, memory.a_of(w), 0, ceil_div(rows, isa.group_rows));
-  };
+  const auto round = [&](std::int64_t w) { isa.quantise_rows(call, first, rows, memory.a_of(w)); };
   const auto multiply = [&](std::int64_t w, const PanelPart& part) {
     float* c = memory.c_of(w);
     const Finish finish = p.finish(first + part.from, part.panel);

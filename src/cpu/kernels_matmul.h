@@ -304,39 +304,38 @@ void copy_rows(const float* from, std::int64_t row, std::int64_t rows, float* to
     }
 }
 
-/// Tiles begin to end of x (rows, K), by `pack(from, rows, inputs, to)`, where `together` inputs become one
-/// float. Rows that lie side by side are read along, a few inputs of all tiles at a time.
+/// Tiles of x (rows, K), by `pack(from, rows, inputs, to)`, where `together` inputs become one float. Rows
+/// that lie side by side are read along, a few inputs of all tiles at a time.
 template <class V, std::int64_t together, class Pack>
 void pack_tiles(const float* x, std::int64_t row, std::int64_t col, std::int64_t rows, std::int64_t k,
-                float* to, std::int64_t begin, std::int64_t end, const Pack& pack) {
+                float* to, const Pack& pack) {
   constexpr std::int64_t R = V::tile_rows;
   const std::int64_t step = row == 1 ? 4 : k;
   for (std::int64_t first = 0; first < k; first += step) {
     const std::int64_t inputs = k - first < step ? k - first : step;
     const std::int64_t ahead = first + 2 * step;  // inputs fetched meanwhile
-    for (std::int64_t tile = begin; tile < end; ++tile) {
-      const float* from = x + tile * R * row;
+    for (std::int64_t i = 0; i < rows; i += R) {
+      const float* from = x + i * row;
       if (ahead < k) fetch_rows(from + ahead * col, col, k - ahead < step ? k - ahead : step);
-      pack(from + first * col, rows - tile * R < R ? rows - tile * R : R, inputs,
-           to + tile * R * k + first / together * R);
+      pack(from + first * col, rows - i < R ? rows - i : R, inputs, to + i * k + first / together * R);
     }
   }
 }
 
 template <class V>
 void pack_rows(const float* x, std::int64_t row, std::int64_t col, std::int64_t rows, std::int64_t k,
-               float* to, std::int64_t begin, std::int64_t end) {
+               float* to) {
   constexpr std::int64_t R = V::tile_rows;
-  const auto pack = [=](const float* from, std::int64_t count, std::int64_t inputs, float* out) {
-    if (col == 1)
-      transpose_block<V>(from, row, count, inputs, out, R);
-    else if (row == 1 && count == R)
-      copy_rows<V, R>(from, col, inputs, out);
-    else
-      for (std::int64_t i = 0; i < inputs; ++i)
-        for (std::int64_t r = 0; r < count; ++r) out[i * R + r] = from[r * row + i * col];
-  };
-  pack_tiles<V, 1>(x, row, col, rows, k, to, begin, end, pack);
+  pack_tiles<V, 1>(x, row, col, rows, k, to,
+                   [=](const float* from, std::int64_t count, std::int64_t inputs, float* out) {
+                     if (col == 1)
+                       transpose_block<V>(from, row, count, inputs, out, R);
+                     else if (row == 1 && count == R)
+                       copy_rows<V, R>(from, col, inputs, out);
+                     else
+                       for (std::int64_t i = 0; i < inputs; ++i)
+                         for (std::int64_t r = 0; r < count; ++r) out[i * R + r] = from[r * row + i * col];
+                   });
 }
 
 template <class V, class T>
