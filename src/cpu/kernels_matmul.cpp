@@ -128,18 +128,20 @@ void share_panels(ThreadPool& pool, std::int64_t workers, std::int64_t panels, s
       });
 }
 
-/// Rows multiplied by one packing of a.
-std::int64_t rows_at_once(std::int64_t m) {
-  return even_rows(m, 300, kernels().tile_rows);
+/// Rows multiplied by one packing of a; fewer where many workers would take much memory for theirs.
+std::int64_t rows_at_once(const Product& p, std::int64_t workers) {
+  constexpr std::int64_t most_rows = 300, most_floats = 1 << 24;  // of all packings
+  const std::int64_t tile = kernels().tile_rows;
+  return even_rows(p.m, std::clamp(most_floats / (workers * p.k), tile, most_rows), tile);
 }
 
 /// Columns of b that are packed before the rows of a meet them, packing by packing: 0 if there is only one
 /// packing, or if b is panels already. A few megabytes at once.
-std::int64_t columns_at_once(const Product& p) {
+std::int64_t columns_at_once(const Product& p, std::int64_t workers) {
   constexpr std::int64_t most_floats = 1 << 20;
   const bool is_packed = p.b.dtype != DType::fp32 || p.b.format != MatrixFormat::exact ||
                          (p.b.row == panel_width && p.b.col == 1);
-  if (is_packed || p.m <= rows_at_once(p.m)) return 0;
+  if (is_packed || p.m <= rows_at_once(p, workers)) return 0;
   const std::int64_t panels = std::max<std::int64_t>(1, most_floats / (p.k * panel_width));
   return std::min(panels, p.panels()) * panel_width;
 }
@@ -151,15 +153,15 @@ struct ProductMemory {
   float* wide;  // (workers, block_inputs(K), panel_width)
   float* c;     // (workers, rows_at_once, panel_width)
   static std::size_t bytes(const Product& p, std::int64_t workers) {
-    const std::int64_t rows = rows_at_once(p.m);
-    return float_bytes(workers * rows * p.k) + float_bytes(columns_at_once(p) * p.k) +
+    const std::int64_t rows = rows_at_once(p, workers);
+    return float_bytes(workers * rows * p.k) + float_bytes(columns_at_once(p, workers) * p.k) +
            float_bytes(workers * block_inputs(p.k) * panel_width) + float_bytes(workers * rows * panel_width);
   }
   ProductMemory(Scratch& scratch, const Product& p, std::int64_t workers)
-      : rows(rows_at_once(p.m)),
+      : rows(rows_at_once(p, workers)),
         k(p.k),
         a(scratch.take_floats(workers * rows * k)),
-        b(scratch.take_floats(columns_at_once(p) * k)),
+        b(scratch.take_floats(columns_at_once(p, workers) * k)),
         wide(scratch.take_floats(workers * block_inputs(k) * panel_width)),
         c(scratch.take_floats(workers * rows * panel_width)) {}
   float* a_of(std::int64_t worker) const { return a + worker * rows * k; }
@@ -200,8 +202,12 @@ void multiply_rows(ThreadPool& pool, std::int64_t workers, const Product& p, con
 /// so that no worker waits long.
 class RowBlocks {
  public:
-  RowBlocks(std::int64_t workers, std::int64_t rows, std::int64_t tile)
-      : queues_(queues_for(workers)), rows_(rows), tile_(tile), tiles_(ceil_div(rows, tile)) {}
+  RowBlocks(std::int64_t workers, std::int64_t rows, std::int64_t rows_at_once, std::int64_t tile)
+      : queues_(queues_for(workers)),
+        rows_(rows),
+        tile_(tile),
+        tiles_(ceil_div(rows, tile)),
+        most_(std::min<std::int64_t>(11, rows_at_once / tile)) {}
   std::int64_t count(std::int64_t queue) const {
     std::int64_t blocks = 0;
     for (std::int64_t tile = first_tile(queue); tile < first_tile(queue + 1); tile += tiles(queue, tile))
@@ -222,18 +228,19 @@ class RowBlocks {
   std::int64_t first_tile(std::int64_t queue) const { return tiles_ * queue / queues_; }
   // Of the block that begins at a tile.
   std::int64_t tiles(std::int64_t queue, std::int64_t tile) const {
-    constexpr std::int64_t least = 3, most = 11;
+    constexpr std::int64_t least = 3;
     const std::int64_t left = first_tile(queue + 1) - tile;
-    return std::min({left, std::clamp(left / 2, least, most), rows_at_once(rows_) / tile_});
+    return std::min({left, std::max(left / 2, least), most_});
   }
 
   std::int64_t queues_, rows_, tile_, tiles_;
+  std::int64_t most_;  // tiles
 };
 
 /// All rows of the product, rows shared.
 void multiply_row_blocks(ThreadPool& pool, std::int64_t workers, const Product& p,
                          const ProductMemory& memory) {
-  const RowBlocks blocks(workers, p.m, kernels().tile_rows);
+  const RowBlocks blocks(workers, p.m, memory.rows, kernels().tile_rows);
   share_queues(
       pool, workers, [&](std::int64_t queue) { return blocks.count(queue); }, [](std::int64_t) {},
       [&](std::int64_t w, const Item& item, const std::optional<Item>&) {
@@ -275,7 +282,7 @@ Product with_packed_columns(ThreadPool& pool, std::int64_t workers, const Produc
 
 void multiply(ThreadPool& pool, std::int64_t workers, const Product& p, Scratch scratch) {
   const ProductMemory memory(scratch, p, workers);
-  const std::int64_t columns = columns_at_once(p);
+  const std::int64_t columns = columns_at_once(p, workers);
   if (columns == 0) {
     for (std::int64_t m = 0; m < p.m; m += memory.rows)
       multiply_rows(pool, workers, p, memory, m, std::min(memory.rows, p.m - m));
@@ -446,15 +453,16 @@ void linear(ThreadPool& pool, const LinearCall& call, std::span<std::byte> memor
 
 namespace {
 
-// Of one worker.
-std::size_t product_bytes(const GemmCall& call) {
-  return ProductMemory::bytes(part_of(product_of(call), 0, inputs_at_once(call)), 1);
+std::size_t product_bytes(const GemmCall& call, std::int64_t workers) {
+  return ProductMemory::bytes(part_of(product_of(call), 0, inputs_at_once(call)), workers);
 }
 
 }  // namespace
 
+// For all workers together, or each with a product of its own.
 std::size_t gemm_scratch(const GemmCall& call, int threads) {
-  return memory_alignment + static_cast<std::size_t>(threads) * product_bytes(call);
+  return memory_alignment +
+         std::max(product_bytes(call, threads), static_cast<std::size_t>(threads) * product_bytes(call, 1));
 }
 
 void gemm(ThreadPool& pool, const GemmCall& call, std::span<std::byte> scratch) {
@@ -468,7 +476,7 @@ void gemm(ThreadPool& pool, std::span<const GemmCall> calls, std::span<std::byte
     return;
   }
   const std::int64_t workers = pool.size();
-  const std::size_t bytes = product_bytes(calls[0]);
+  const std::size_t bytes = product_bytes(calls[0], 1);
   std::byte* memory = Scratch("gemm", scratch).take(bytes * static_cast<std::size_t>(workers));
   share_items(pool, workers, count, [&](std::int64_t w, std::int64_t i) {
     const std::span own(memory + static_cast<std::size_t>(w) * bytes, bytes);

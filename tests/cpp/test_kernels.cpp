@@ -347,6 +347,25 @@ TEST_CASE("gemm of many rows and columns") {
   });
 }
 
+TEST_CASE("packings of many workers are bounded together, and give the same") {
+  const std::int64_t m = 290, n = 70, k = most_gemm_inputs;
+  const Floats a = random_floats(m * k, 1), b = random_floats(k * n, 2);
+  const auto multiplied = [&](int threads) {
+    ThreadPool pool(threads);
+    Floats c(index(m * n));
+    const GemmCall call = dense_gemm(m, n, k, a, b, c);
+    std::vector<std::byte> scratch(gemm_scratch(call, pool.size()));
+    gemm(pool, call, scratch);
+    return c;
+  };
+  CHECK(multiplied(40) == multiplied(1));
+  LinearCall wide;
+  wide.m = m;
+  wide.w.n = n;
+  wide.w.k = k;
+  CHECK(linear_scratch(wide, 64) < std::size_t{100} << 20);
+}
+
 TEST_CASE("panels keep every element, and rows are found in them") {
   ThreadPool pool(3);
   on_every_isa([&] {
