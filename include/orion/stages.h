@@ -5,7 +5,7 @@
 //   weights    d_<output>, inputs, taps, cuts -> the weights' gradients, added to what they were
 //
 // Forward and backward follow each other layer by layer on one device; the weights' gradients wait for
-// nobody and can be computed elsewhere meanwhile.
+// nobody and can be computed elsewhere meanwhile. Where all run on one device, backward can compute them too.
 #pragma once
 
 #include "orion/graph.h"
@@ -42,7 +42,7 @@ Graph accumulating(const Differentiated& whole);
 
 struct Stages {
   Graph forward;
-  Graph backward;  // empty if the whole has no d_<input>
+  Graph backward;  // empty if there is nothing for it to give
   Graph weights;   // fp32 inside; each gradient is a state: dw_<i> of before, plus the gradient
   std::vector<GradientPort> gradients;
 };
@@ -50,8 +50,10 @@ struct Stages {
 /// What the outputs need runs forward, and what else the d_<input> need, backward. A stage reads the values
 /// of earlier ones as they are and computes none of them again, but for reshapes and views of inputs and
 /// weights, since they cost next to nothing, and what `repeat` names of the forward stage: time for the
-/// memory of its results.
-Stages in_stages(const Differentiated& whole, const std::function<bool(const Node&)>& repeat = {});
+/// memory of its results. Unless `apart`, the backward stage gives what the last one would, which is empty:
+/// values that both read need no memory between programs.
+Stages in_stages(const Differentiated& whole, const std::function<bool(const Node&)>& repeat = {},
+                 bool apart = true);
 
 /// Every weight, or those that `wanted` takes, as an input: its port and its name, in order of use.
 struct WeightPort {

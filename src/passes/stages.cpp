@@ -46,6 +46,14 @@ class StageGraph {
   Graph& graph() { return graph_; }
   Value value(NodeId id) const { return values_[static_cast<std::size_t>(id)]; }
 
+  // As the graph it comes from gives it.
+  void output(const Output& output) {
+    const Value made = value(output.node);
+    const DType wanted = from_.node(output.node).type.dtype;
+    graph_.output(output.name,
+                  made.dtype() == wanted ? made : ops::cast(made, std::string(dtype_name(wanted))));
+  }
+
   void import(NodeId id, const std::string& name) {
     values_[static_cast<std::size_t>(id)] = widened(graph_.input(name, from_.node(id).type));
   }
@@ -107,8 +115,8 @@ void output_gradients(StageGraph& stage, const Differentiated& whole) {
 
 class Cutter {
  public:
-  Cutter(const Differentiated& whole, const std::function<bool(const Node&)>& repeat)
-      : whole_(whole), graph_(whole.graph), repeat_(repeat) {
+  Cutter(const Differentiated& whole, const std::function<bool(const Node&)>& repeat, bool apart)
+      : whole_(whole), graph_(whole.graph), repeat_(repeat), apart_(apart) {
     const auto all = [](NodeId) { return true; };
     forward_ = needed_for(graph_, original_outputs(), all);
     backward_ = needed_for(graph_, input_gradients(), all);
@@ -118,9 +126,9 @@ class Cutter {
     // Last stage first: what a stage reads, an earlier one must give.
     Stages stages;
     stages.gradients = whole_.gradients;
-    stages.weights = weights();
-    stages.backward = build(Stage::backward, input_gradients());
-    stages.forward = build(Stage::forward, original_outputs());
+    if (apart_) stages.weights = build(Stage::weights, {}, true);
+    stages.backward = build(Stage::backward, input_gradients(), !apart_);
+    stages.forward = build(Stage::forward, original_outputs(), false);
     return stages;
   }
 
@@ -131,6 +139,12 @@ class Cutter {
     std::vector<std::string> names;
     for (const Output& output : graph_.outputs())
       if (!is_original(output.name) && !is_weight_gradient(output.name)) names.push_back(output.name);
+    return nodes_of(names);
+  }
+
+  std::vector<NodeId> weight_gradients() const {
+    std::vector<std::string> names;
+    for (const GradientPort& gradient : whole_.gradients) names.push_back(gradient.port);
     return nodes_of(names);
   }
 
@@ -149,7 +163,7 @@ class Cutter {
 
   Stage stage_of(NodeId id) const {
     if (forward_[static_cast<std::size_t>(id)]) return Stage::forward;
-    return backward_[static_cast<std::size_t>(id)] ? Stage::backward : Stage::weights;
+    return backward_[static_cast<std::size_t>(id)] || !apart_ ? Stage::backward : Stage::weights;
   }
 
   // What every stage may have for itself.
@@ -183,28 +197,26 @@ class Cutter {
       if (needed[static_cast<std::size_t>(id)] && belongs(id, stage)) to.copy(id);
   }
 
-  Graph build(Stage stage, std::vector<NodeId> wanted) {
-    StageGraph to(graph_, false);
+  // `last`: with the weights' gradients.
+  Graph build(Stage stage, std::vector<NodeId> wanted, bool last) {
+    if (last) std::ranges::copy(weight_gradients(), std::back_inserter(wanted));
+    StageGraph to(graph_, last);
     fill(to, stage, std::move(wanted));
+    if (stage != Stage::weights) outputs(to, stage);
+    if (last) output_gradients(to, whole_);
+    return std::move(to.graph());
+  }
+
+  // Its own, and what later stages read.
+  void outputs(StageGraph& to, Stage stage) {
     for (const Output& output : graph_.outputs()) {
       const bool here = stage == Stage::forward
                             ? is_original(output.name)
                             : !is_original(output.name) && !is_weight_gradient(output.name);
-      if (here) to.graph().output(output.name, to.value(output.node));
+      if (here) to.output(output);
     }
     for (const auto& [id, name] : exports_)
       if (stage_of(id) == stage && !is_output_of(stage, id)) to.graph().output(name, to.value(id));
-    return std::move(to.graph());
-  }
-
-  Graph weights() {
-    StageGraph to(graph_, true);
-    std::vector<NodeId> wanted;
-    for (const GradientPort& gradient : whole_.gradients)
-      wanted.push_back(*output_node(graph_, gradient.port));
-    fill(to, Stage::weights, std::move(wanted));
-    output_gradients(to, whole_);
-    return std::move(to.graph());
   }
 
   // The name under which a stage gives a value to later ones: its own as an output, if it is one.
@@ -228,6 +240,7 @@ class Cutter {
   const Differentiated& whole_;
   const Graph& graph_;
   const std::function<bool(const Node&)>& repeat_;
+  bool apart_;  // weights' gradients from the backward stage
   std::vector<bool> forward_;
   std::vector<bool> backward_;
   std::map<NodeId, std::string> exports_;
@@ -271,18 +284,14 @@ Graph accumulating(const Differentiated& whole) {
   for (NodeId id = 0; id < whole.graph.size(); ++id)
     if (live[static_cast<std::size_t>(id)] || whole.graph.node(id).is("input")) to.copy(id);
   for (const Output& output : whole.graph.outputs())
-    if (std::ranges::find(whole.gradients, output.name, &GradientPort::port) == whole.gradients.end()) {
-      const Value value = to.value(output.node);
-      const DType wanted = whole.graph.node(output.node).type.dtype;
-      to.graph().output(output.name,
-                        value.dtype() == wanted ? value : ops::cast(value, std::string(dtype_name(wanted))));
-    }
+    if (std::ranges::find(whole.gradients, output.name, &GradientPort::port) == whole.gradients.end())
+      to.output(output);
   output_gradients(to, whole);
   return std::move(to.graph());
 }
 
-Stages in_stages(const Differentiated& whole, const std::function<bool(const Node&)>& repeat) {
-  return Cutter(whole, repeat).cut();
+Stages in_stages(const Differentiated& whole, const std::function<bool(const Node&)>& repeat, bool apart) {
+  return Cutter(whole, repeat, apart).cut();
 }
 
 Graph weights_as_inputs(const Graph& graph, std::vector<WeightPort>& ports, const WeightTest& wanted) {

@@ -55,7 +55,7 @@ Stages layer_stages(const Graph& layer, bool in_place, const WeightTest& trained
   };
   const Differentiated whole = differentiate(expand_composites(layer, is_attention), std::span(&x_name, 1),
                                              in_place ? NodeTest() : shared_parts, trained);
-  return in_stages(whole, in_place ? cheap : std::function<bool(const Node&)>());
+  return in_place ? in_stages(whole, cheap, false) : in_stages(whole);
 }
 
 std::size_t bytes_of(const TensorMap& tensors) {

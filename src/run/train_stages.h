@@ -53,7 +53,8 @@ void run_stage(const StageProgram& stage, const Memory& memory,
 bool shared_parts(const Graph& graph, const Node& node);
 
 /// Half a layer with its derivative, cut for an engine, where attention is differentiated in parts and its
-/// weights are a tap; or for a device that works on the host's memory, where what is cheap is computed again.
+/// weights are a tap; or for a device that works on the host's memory, where what is cheap is computed again
+/// and the backward stage gives the weights' gradients.
 Stages layer_stages(const Graph& layer, bool in_place, const WeightTest& trained = {});
 
 /// Bytes of distinct memory in a map.

@@ -70,7 +70,7 @@ struct Trainer::Impl : TrainerParts {
     const Timed timed(times.host);
     for (const Segment& segment : segments)
       for (const Mask& mask : segment.masks) fill(mask);
-    for (const Mask& mask : loss.masks) fill(mask);
+    for (const Mask& mask : loss_masks) fill(mask);
   }
   void draw_masks() {
     fill_masks([this](const Mask& mask) {
@@ -93,6 +93,17 @@ struct Trainer::Impl : TrainerParts {
       run_stage(segments[i].forward, memory_of(i), device_values());
   }
 
+  // The sum over all tokens.
+  double run_losses(StageProgram End::* stage, const Tensor& ids, const Tensor& targets) {
+    const Timed timed(times.host);
+    double sum = 0.0;
+    for (const End& part : losses) {
+      run_stage(part.*stage, memory_of(part, ids, targets), values());
+      sum += static_cast<double>(shared.at("loss").as<float>()[0]);
+    }
+    return sum;
+  }
+
   double accumulate(const Tensor& ids_in, const Tensor& targets_in) {
     check_batch(ids_in, targets_in);
     const Tensor ids = ids_in.reshaped({tokens()}), targets = targets_in.reshaped({tokens()});
@@ -100,13 +111,9 @@ struct Trainer::Impl : TrainerParts {
     if (counted == 0) fail("train: no target of the micro-batch counts");
     draw_masks();
     run_forward(ids, targets);
-    {
-      const Timed timed(times.host);
-      shared.at("d_loss").as<float>()[0] =
-          static_cast<float>(state.loss_scale / static_cast<double>(tokens()));
-      run_stage(loss.backward, memory_of(loss, ids, targets), values());
-    }
-    const auto sum = static_cast<double>(shared.at("loss").as<float>()[0]);
+    shared.at("d_loss").as<float>()[0] =
+        static_cast<float>(state.loss_scale / static_cast<double>(tokens()));
+    const double sum = run_losses(&End::backward, ids, targets);
     if (!std::isfinite(sum)) fail_not_finite(sum);
     run_backward();
     if (!embedding.gradients.empty()) {
@@ -125,7 +132,7 @@ struct Trainer::Impl : TrainerParts {
         const Timed timed(times.device);
         run_stage(segments[i].backward, memory_of(i), device_values());
       }
-      if (segments[i].gradients.empty()) continue;
+      if (segments[i].weights.program == nullptr) continue;
       const Timed timed(times.gradients);
       const auto gradients = [this, i] { run_stage(segments[i].weights, memory_of(i), values()); };
       if (queue)
@@ -145,9 +152,9 @@ struct Trainer::Impl : TrainerParts {
     const TrainTimes before = times;  // of the step that is under way
     fill_masks([](const Mask& mask) { open_mask(mask.value); });
     run_forward(ids, targets);
+    const double sum = run_losses(&End::forward, ids, targets);
     times = before;
-    run_stage(loss.forward, memory_of(loss, ids, targets), values());
-    return static_cast<double>(shared.at("loss").as<float>()[0]) / static_cast<double>(counted);
+    return sum / static_cast<double>(counted);
   }
 
   [[noreturn]] void fail_not_finite(double sum) {

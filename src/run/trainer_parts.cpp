@@ -1,12 +1,17 @@
 #include "run/trainer_parts.h"
 
 #include "orion/error.h"
+#include "run/planes.h"
 
 #include <algorithm>
 #include <utility>
 
 namespace orion {
 namespace {
+
+// Tokens whose logits are there at once. Fewer cost time: the head's weights and their gradients are read for
+// each part.
+constexpr std::int64_t most_loss_tokens = 128;
 
 void check_dropout(const TrainOptions& options) {
   const Dropout& dropout = options.dropout;
@@ -41,8 +46,8 @@ std::vector<std::int32_t> positions_of(const TrainOptions& options) {
   return positions;
 }
 
-Tensor mask_memory(const std::vector<Mask>& masks, const Port& port) {
-  const auto found = std::ranges::find(masks, port.name, &Mask::port);
+Tensor mask_memory(const std::vector<Mask>& masks, std::string_view port) {
+  const auto found = std::ranges::find(masks, port, &Mask::port);
   return found == masks.end() ? Tensor() : found->value;
 }
 
@@ -62,8 +67,9 @@ TrainerParts::TrainerParts(ModelConfig wanted_config, const WeightSource& weight
   if (options.products != MatrixFormat::exact && (options.products != MatrixFormat::bf16 || !in_place))
     fail("train: products in ", options.products, ": on cpu exact or bf16, elsewhere exact is needed");
   load(weights);
+  make_embedding();
   make_segments();
-  make_ends();
+  make_losses();
   make_planes();
 }
 
@@ -148,8 +154,8 @@ std::function<Tensor(const std::string&)> TrainerParts::device_values() const {
 
 // -- programs -------------------------------------------------------------------------------------
 
-EndShape TrainerParts::end_shape() const {
-  return {.tokens = options.sequence, .batch = options.batch, .layout = layout, .dtype = dtype};
+EndShape TrainerParts::end_shape(std::int64_t count) const {
+  return {.tokens = count, .layout = layout, .dtype = dtype};
 }
 
 SegmentShape TrainerParts::shape_of(SegmentKind kind, std::int64_t layer) const {
@@ -161,7 +167,8 @@ SegmentShape TrainerParts::shape_of(SegmentKind kind, std::int64_t layer) const 
           .dtype = dtype};
 }
 
-// The graph with adapters, and memory for the masks that it reads. Parameters are A and B in turn.
+// The graph with adapters, and memory for the masks that it reads, of all tokens. Parameters are A and B in
+// turn.
 Graph TrainerParts::with_adapters(Graph graph, std::vector<Mask>& masks) const {
   if (!options.lora) return graph;
   const bool masked = options.dropout.probability > 0.0;
@@ -169,24 +176,42 @@ Graph TrainerParts::with_adapters(Graph graph, std::vector<Mask>& masks) const {
   Graph adapted = with_lora(graph, *options.lora, modules, masked);
   for (std::size_t i = 0; masked && i < modules.size(); ++i) {
     const std::string port = str("mask_", i);
-    masks.push_back({port, by_name.at(modules[i].a()) / 2, Tensor(adapted.node(*adapted.find(port)).type)});
+    if (!mask_memory(masks, port).empty()) continue;
+    TensorType type = adapted.node(*adapted.find(port)).type;
+    if (layout == Layout::rows) type.shape.set(0, tokens());
+    masks.push_back({port, by_name.at(modules[i].a()) / 2, Tensor(type)});
   }
   return adapted;
 }
 
-void TrainerParts::make_ends() {
-  const Graph first = training_embedding(config, end_shape());
-  const Graph last = with_adapters(training_loss(config, end_shape()), loss.masks);
-  const Differentiated d_first = differentiate(first, {}, {}, trained());
+void TrainerParts::make_embedding() {
+  const Graph graph = training_embedding(config, end_shape(tokens()));
+  const Differentiated whole = differentiate(graph, {}, {}, trained());
+  embedding = {.plane = 0,
+               .first = 0,
+               .count = tokens(),
+               .forward = on_host->compile(graph),
+               .backward = compile_gradients(in_stages(whole)),
+               .gradients = whole.gradients};
+}
+
+void TrainerParts::make_losses() {
+  const std::int64_t parts = in_place ? (tokens() + most_loss_tokens - 1) / most_loss_tokens : 1;
+  const std::int64_t size = (tokens() + parts - 1) / parts;
+  for (std::int64_t first = 0; first < tokens(); first += size)
+    losses.push_back(make_loss(first, std::min(size, tokens() - first)));
+}
+
+End TrainerParts::make_loss(std::int64_t first, std::int64_t count) {
+  const Graph graph = with_adapters(training_loss(config, end_shape(count)), loss_masks);
   const std::string x_name = "x";
-  const Differentiated d_last = differentiate(last, std::span(&x_name, 1), {}, trained());
-  embedding.forward = on_host->compile(first);
-  embedding.backward = compile_gradients(in_stages(d_first));
-  embedding.gradients = d_first.gradients;
-  loss.forward = on_host->compile(last);
-  loss.backward = on_host->compile(accumulating(d_last));
-  loss.gradients = d_last.gradients;
-  loss.plane = segments.size();
+  const Differentiated whole = differentiate(graph, std::span(&x_name, 1), {}, trained());
+  return {.plane = segments.size(),
+          .first = first,
+          .count = count,
+          .forward = on_host->compile(graph),
+          .backward = on_host->compile(accumulating(whole)),
+          .gradients = whole.gradients};
 }
 
 // Nothing if there is no weight to train.
@@ -208,7 +233,7 @@ Segment TrainerParts::make_segment(const SegmentShape& shape) {
   const Stages stages = layer_stages(graph, in_place, trained());
   segment.forward = on_device->compile(stages.forward);
   segment.backward = on_device->compile(stages.backward);
-  segment.weights = compile_gradients(stages);
+  if (!in_place) segment.weights = compile_gradients(stages);
   segment.gradients = stages.gradients;
   return segment;
 }
@@ -233,15 +258,10 @@ void TrainerParts::make_planes() {
   for (Segment& segment : segments) {
     for (const Port& port : segment.forward.program->outputs())
       if (port.name != "hidden") segment.taps.emplace(port.name, Tensor(port.type));
+    if (in_place) continue;
     for (const Port& port : segment.backward.program->outputs())
-      if (port.name != "d_x")
-        (in_place ? shared : segment.taps).emplace(cut_name(segment, port), Tensor(port.type));
+      if (port.name != "d_x") segment.taps.emplace(port.name, Tensor(port.type));
   }
-}
-
-// Segments of the same program share cuts where nothing waits.
-std::string TrainerParts::cut_name(const Segment& segment, const Port& port) const {
-  return in_place ? str(port.name, '@', segment.backward.program.get()) : port.name;
 }
 
 Tensor TrainerParts::gradient_memory(const std::vector<GradientPort>& gradients, const Port& port) const {
@@ -257,23 +277,29 @@ Memory TrainerParts::memory_of(std::size_t i) const {
     if (port.name == "d_x") return dx[i];
     if (port.name == "d_hidden") return dx[i + 1];
     if (const Tensor gradient = gradient_memory(segment.gradients, port); !gradient.empty()) return gradient;
-    if (const Tensor mask = mask_memory(segment.masks, port); !mask.empty()) return mask;
+    if (const Tensor mask = mask_memory(segment.masks, port.name); !mask.empty()) return mask;
     if (const auto tap = segment.taps.find(port.name); tap != segment.taps.end()) return tap->second;
-    if (const auto cut = shared.find(cut_name(segment, port)); cut != shared.end()) return cut->second;
     return shared.at(port.name);
   };
 }
 
 Memory TrainerParts::memory_of(const End& end, const Tensor& ids, const Tensor& targets) const {
   return [&, this](const Port& port) -> Tensor {
-    if (port.name == "ids") return ids;
-    if (port.name == "targets") return targets;
-    if (port.name == "x") return x[end.plane];
-    if (port.name == "d_x") return dx[end.plane];
+    if (const Tensor plane = end_plane(end, port, ids, targets); !plane.empty())
+      return end.count == tokens() ? plane : first_axis(plane, end.first, end.count);
     if (const Tensor gradient = gradient_memory(end.gradients, port); !gradient.empty()) return gradient;
-    if (const Tensor mask = mask_memory(end.masks, port); !mask.empty()) return mask;
     return shared.at(port.name);
   };
+}
+
+// What has a row or column for each token of the micro-batch.
+Tensor TrainerParts::end_plane(const End& end, const Port& port, const Tensor& ids,
+                               const Tensor& targets) const {
+  if (port.name == "ids") return ids;
+  if (port.name == "targets") return targets;
+  if (port.name == "x") return x[end.plane];
+  if (port.name == "d_x") return dx[end.plane];
+  return mask_memory(loss_masks, port.name);
 }
 
 std::size_t TrainerParts::activation_bytes() const {
@@ -283,7 +309,7 @@ std::size_t TrainerParts::activation_bytes() const {
     total += bytes_of(segment.taps);
     for (const Mask& mask : segment.masks) total += mask.value.bytes();
   }
-  for (const Mask& mask : loss.masks) total += mask.value.bytes();
+  for (const Mask& mask : loss_masks) total += mask.value.bytes();
   return total;
 }
 

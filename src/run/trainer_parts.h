@@ -18,18 +18,19 @@ struct Mask {
 struct Segment {
   std::string name;
   SegmentShape shape;
-  StageProgram forward, backward, weights;
+  StageProgram forward, backward;
+  StageProgram weights;  // none where the backward program gives the weights' gradients
   std::vector<GradientPort> gradients;
   std::vector<Mask> masks;
   TensorMap taps;  // and, where gradients wait, cuts
 };
 
-/// What stands before or after the layers.
+/// What stands before or after the layers, for some of the tokens.
 struct End {
+  std::size_t plane = 0;  // of x
+  std::int64_t first = 0, count = 0;
   StageProgram forward, backward;
   std::vector<GradientPort> gradients;
-  std::vector<Mask> masks = {};
-  std::size_t plane = 0;  // of x
 };
 
 struct TrainerParts {
@@ -52,9 +53,11 @@ struct TrainerParts {
   std::shared_ptr<DeviceWeights> device_weights;
   std::optional<StageCompiler> on_device, on_host;
 
-  End embedding, loss;
+  End embedding;
   std::vector<Segment> segments;
-  TensorMap shared;        // planes of all segments alike: cos, sin, ids, cuts that do not wait
+  std::vector<End> losses;       // one after the other: logits are large
+  std::vector<Mask> loss_masks;  // of all tokens
+  TensorMap shared;        // planes of all segments alike: cos, sin, positions
   std::vector<Tensor> x;   // before each segment, and after the last
   std::vector<Tensor> dx;  // the same for gradients
 
@@ -81,17 +84,19 @@ struct TrainerParts {
   void list_device_weights();
   WeightTest trained() const;
 
-  EndShape end_shape() const;
+  EndShape end_shape(std::int64_t count) const;
   SegmentShape shape_of(SegmentKind kind, std::int64_t layer) const;
   Graph with_adapters(Graph graph, std::vector<Mask>& masks) const;
-  void make_ends();
+  void make_embedding();
+  void make_losses();
+  End make_loss(std::int64_t first, std::int64_t count);
   void make_segments();
   Segment make_segment(const SegmentShape& shape);
   StageProgram compile_gradients(const Stages& stages);
   void make_planes();
 
+  Tensor end_plane(const End& end, const Port& port, const Tensor& ids, const Tensor& targets) const;
   Tensor gradient_memory(const std::vector<GradientPort>& gradients, const Port& port) const;
-  std::string cut_name(const Segment& segment, const Port& port) const;
 };
 
 }  // namespace orion

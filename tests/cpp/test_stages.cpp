@@ -233,6 +233,28 @@ void check_values(const Differentiated& whole, const Stages& stages, double tole
   }
 }
 
+// A backward stage that gives the weights' gradients too.
+void check_two_stages(const Differentiated& whole, double tolerance) {
+  const Stages stages = in_stages(whole, {}, false);
+  CHECK(stages.weights.size() == 0);
+  CHECK(stages.gradients.size() == whole.gradients.size());
+  const Values values(whole);
+  const TensorMap joint = evaluate(whole.graph, values.inputs, values.weights);
+  TensorMap staged = values.inputs;
+  staged.merge(evaluate(stages.forward, staged, values.weights));
+  staged.insert(values.before.begin(), values.before.end());
+  const TensorMap last = evaluate(stages.backward, staged, values.weights);
+  for (const Output& output : whole.graph.outputs()) {
+    CAPTURE(output.name);
+    const Tensor& wanted = joint.at(output.name);
+    const auto before = values.before.find(output.name);
+    const auto given = std::ranges::find(whole.outputs, output.name) == whole.outputs.end() ? last : staged;
+    check_near(given, output.name, before == values.before.end() ? wanted : sum(before->second, wanted),
+               tolerance);
+    CHECK(given.at(output.name).dtype() == (before == values.before.end() ? wanted.dtype() : DType::fp32));
+  }
+}
+
 // -- structure ------------------------------------------------------------------------------------
 
 bool is_view_of_source(const Graph& graph, NodeId id) {
@@ -323,6 +345,7 @@ void check_stages(const Differentiated& whole, double tolerance) {
   check_work(whole, stages);
   check_crossings(stages);
   check_values(whole, stages, tolerance);
+  check_two_stages(whole, tolerance);
 }
 
 // -- gradients ------------------------------------------------------------------------------------

@@ -340,6 +340,57 @@ def test_steps_of_any_size_raise_no_false_alarm(device: str, rate: float) -> Non
     assert (t.checks > 10) == (rate >= 1e-3)
 
 
+# -- logits of some tokens at a time --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_a_large_micro_batch_is_its_windows_one_by_one(*, lora: bool) -> None:
+    """129 tokens: logits of 65, then of 64, across a window and with a mask on what the head reads."""
+    config = {**CONFIG, "max_position_embeddings": 43, "tie_word_embeddings": False}
+    weights = weights_of(config)
+    options: dict[str, Any] = {}
+    if lora:
+        shape = _core.LoraShape(rank=2, scale=2.0, targets=["lm_head", "q_proj"])
+        options = {"lora": shape, "dropout": 0.3, "dropout_seed": 5}
+        random = np.random.default_rng(3)
+        for name, start in _core.initial_lora(config, shape).items():
+            weights[name] = random.normal(0.0, 0.2, start.shape).astype(np.float32)
+    text = np.random.default_rng(4).integers(0, 32, (3, 44)).astype(np.int32)
+    ids, targets = text[:, :-1].copy(), text[:, 1:].copy()
+    targets[1, 10:30] = -100
+
+    def trainer_of(windows: int) -> _core.Trainer:
+        wanted = _core.TrainOptions(batch=windows, sequence=43, **options)
+        return _core.Trainer(config, weights, "cpu", wanted)
+
+    whole, parts = trainer_of(3), trainer_of(1)
+    counts = (targets >= 0).sum(axis=1)
+    losses = [parts.accumulate(ids[i : i + 1], targets[i : i + 1]) for i in range(3)]
+    wanted = float(np.average(losses, weights=counts))
+    assert whole.accumulate(ids, targets) == pytest.approx(wanted, rel=1e-6)
+    assert whole.gradients.keys() == parts.gradients.keys()
+    for name, gradient in whole.gradients.items():
+        scale = np.abs(gradient).max()
+        assert scale > 0, name
+        np.testing.assert_allclose(3 * gradient, parts.gradients[name], atol=1e-5 * scale)
+    evaluated = [parts.evaluate(ids[i : i + 1], targets[i : i + 1]) for i in range(3)]
+    wanted = float(np.average(evaluated, weights=counts))
+    assert whole.evaluate(ids, targets) == pytest.approx(wanted, rel=1e-6)
+    assert whole.step(1e-3).tokens == counts.sum()
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc/self/statm")
+def test_logits_of_all_tokens_are_never_there_at_once() -> None:
+    config = {**CONFIG, "vocab_size": 20_000, "max_position_embeddings": 128}
+    options = _core.TrainOptions(batch=8, sequence=128)
+    t = _core.Trainer(config, weights_of(config), "cpu", options)
+    text = np.random.default_rng(5).integers(0, 20_000, (8, 129)).astype(np.int32)
+    before = resident()
+    t.accumulate(text[:, :-1].copy(), text[:, 1:].copy())
+    t.step(1e-3)
+    assert resident() - before < 40_000_000  # all logits: 82 million
+
+
 # -- nothing left behind --------------------------------------------------------------------------
 
 
