@@ -57,7 +57,7 @@ struct TrainOptions {
 
 /// Where time went, in seconds.
 struct TrainTimes {
-  double device = 0.0;     // layers, forward and backward
+  double device = 0.0;     // layers, forward and backward; on the CPU, weights' gradients too
   double host = 0.0;       // embedding, head and loss, forward and backward
   double gradients = 0.0;  // weights' gradients on the host, where the device has to wait for them
   double optimizer = 0.0;
