@@ -6,9 +6,6 @@
 
 namespace orion::cpu {
 
-/// Up to so many rows the weights are streamed, not multiplied in blocks.
-inline constexpr int few_rows = 4;
-
 /// Inputs multiplied before the sums go to memory, at most.
 inline constexpr std::int64_t most_block_inputs = 768;
 
@@ -39,6 +36,7 @@ struct Finish {
   std::int64_t y_row = 0;
   const float* bias = nullptr;      // (panel_width) or none
   const float* residual = nullptr;  // rows as those of y, or none
+  bool streams = false;             // past the caches
 };
 
 /// c (rows, panel_width) = a (rows, K) b (K, panel_width); columns beyond b.width are unspecified.
@@ -50,7 +48,10 @@ struct ProductPart {
   float* wide = nullptr;  // scratch (block_inputs(k), panel_width)
   float* c = nullptr;     // scratch, and the result unless it goes to finish.y
   Finish finish;
-  Columns next;  // what the same worker multiplies with next, fetched into the cache meanwhile; or no data
+  // Fetched into the cache meanwhile:
+  Columns next;                   // what the same worker multiplies with next; or no data
+  const float* beside = nullptr;  // what the sums meet afterwards, (rows, panel_width); or none
+  std::int64_t beside_row = 0;
 };
 
 constexpr std::int64_t groups_of(std::int64_t k) {
@@ -73,7 +74,9 @@ struct IntegerPart {
   Columns b;
   float* c = nullptr;  // scratch, and the result unless it goes to finish.y
   Finish finish;
-  Columns next;  // as in ProductPart
+  Columns next;  // this and the rest as in ProductPart
+  const float* beside = nullptr;
+  std::int64_t beside_row = 0;
 };
 
 /// Rows [first, first + rows) and columns [n, n + width) of a result, on their way to memory.
@@ -82,8 +85,10 @@ struct StorePart {
   std::int64_t first = 0, rows = 0;
   std::int64_t n = 0, width = 0;
   float* y = nullptr;
+  std::uint16_t* rounded = nullptr;  // instead of y, if given
   std::int64_t y_row = 0, y_col = 1;
   Epilogue epilogue;
+  bool streams = false;  // past the caches
 };
 
 /// Up to `query_block` queries of one head.
@@ -102,6 +107,9 @@ struct Kernels {
   /// rounded.
   bool dots_pairs;
 
+  /// Whether what `streams` passes the caches by.
+  bool streams;
+
   /// Panels begin to end, M <= few_rows. x is `call.x`, in other formats than `exact` what pack_vectors made
   /// of it.
   void (*linear_vectors)(const LinearCall&, const void* x, std::int64_t begin, std::int64_t end);
@@ -114,6 +122,9 @@ struct Kernels {
   /// 2)][tile_rows] (if the set `dots_pairs`), tiles where they would be as floats.
   void (*pack_rows_bf16)(const float* x, std::int64_t row, std::int64_t col, std::int64_t rows,
                          std::int64_t k, float* to);
+  /// The same of x (rows, K) that is rounded already.
+  void (*pack_rows_rounded)(const std::uint16_t* x, std::int64_t row, std::int64_t rows, std::int64_t k,
+                            float* to);
   /// K inputs of columns that lie apart, as a panel: of floats, or for bfloat16 of pairs (if the set
   /// `dots_pairs`; else of floats too).
   void (*pack_columns)(const Columns&, std::int64_t k, float* to);

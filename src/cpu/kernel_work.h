@@ -92,6 +92,18 @@ void share_items(ThreadPool& pool, std::int64_t workers, std::int64_t items, con
       });
 }
 
+/// A result: floats or bfloat16, elements between its rows (or what such distances have in common), and of
+/// all.
+struct ResultMemory {
+  const float* y = nullptr;
+  const std::uint16_t* rounded = nullptr;  // instead, if given
+  std::int64_t row = 0, count = 0;
+};
+
+/// Whether a result should go to memory past the caches. Other cores read it next, and where those are far
+/// away, a line that they have read takes longer to write again than memory takes to give it to them.
+bool should_stream(ThreadPool& pool, const ResultMemory& result);
+
 /// Scratch bytes of so many floats.
 constexpr std::size_t float_bytes(std::int64_t count) {
   return aligned_bytes(static_cast<std::size_t>(count) * sizeof(float));

@@ -2,6 +2,7 @@
 // kernels_matmul.cpp.
 #include "cpu/kernels.h"
 
+#include "cpu/far_cores.h"
 #include "cpu/kernel_table.h"
 #include "cpu/kernel_work.h"
 #include "orion/error.h"
@@ -10,21 +11,54 @@
 
 namespace orion::cpu {
 
-// -- attention ------------------------------------------------------------------------------------
+// -- where results go -----------------------------------------------------------------------------
+
+bool should_stream(ThreadPool& pool, const ResultMemory& result) {
+  constexpr std::int64_t least_bytes = 16 << 10, line = 64;
+  const bool rounded = result.rounded != nullptr;
+  const auto address =
+      reinterpret_cast<std::uintptr_t>(rounded ? static_cast<const void*>(result.rounded) : result.y);
+  const auto size = static_cast<std::int64_t>(rounded ? sizeof(*result.rounded) : sizeof(*result.y));
+  const bool aligned = address % line == 0 && result.row * size % line == 0;
+  return kernels().streams && aligned && result.count * size >= least_bytes && cores_are_far(pool);
+}
 
 namespace {
 
-constexpr std::int64_t few_queries = 8;  // up to these each query goes through the keys on its own
+/// The bits that say what all distances are multiples of.
+std::int64_t bits_of(const HeadRows& rows) {
+  return rows.b | rows.h | rows.t;
+}
+
+RowsCall streamed(ThreadPool& pool, RowsCall call) {
+  call.streams = should_stream(pool, {call.y, call.rounded, call.cols, call.rows * call.cols});
+  return call;
+}
+
+AttentionCall streamed(ThreadPool& pool, AttentionCall call) {
+  call.streams =
+      should_stream(pool, {call.y, call.rounded, bits_of(call.y_rows), call.b * call.h * call.t * call.dv});
+  return call;
+}
+
+RopeCall streamed(ThreadPool& pool, RopeCall call) {
+  const std::int64_t bits = bits_of(call.y_rows) | call.d / 2;  // halves are written side by side
+  call.streams = should_stream(pool, {call.y, nullptr, bits, call.b * call.h * call.t * call.d});
+  return call;
+}
 
 }  // namespace
+
+// -- attention ------------------------------------------------------------------------------------
 
 std::size_t attention_scratch(const AttentionCall& call, int threads) {
   if (call.t <= few_queries) return 0;
   return memory_alignment + static_cast<std::size_t>(threads) * aligned_bytes(kernels().attend_scratch(call));
 }
 
-void attention(ThreadPool& pool, const AttentionCall& call, std::span<std::byte> scratch) {
+void attention(ThreadPool& pool, const AttentionCall& given, std::span<std::byte> scratch) {
   const Kernels& isa = kernels();
+  const AttentionCall call = streamed(pool, given);
   if (call.t <= few_queries) {
     pool.split(call.b * call.h * call.t, 1, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t i = begin; i < end; ++i) {
@@ -74,11 +108,11 @@ void split_rows(ThreadPool& pool, const Call& call, std::int64_t rows, std::int6
 }  // namespace
 
 void layer_norm(ThreadPool& pool, const RowsCall& call) {
-  split_rows(pool, call, call.rows, call.cols, kernels().layer_norm);
+  split_rows(pool, streamed(pool, call), call.rows, call.cols, kernels().layer_norm);
 }
 
 void rms_norm(ThreadPool& pool, const RowsCall& call) {
-  split_rows(pool, call, call.rows, call.cols, kernels().rms_norm);
+  split_rows(pool, streamed(pool, call), call.rows, call.cols, kernels().rms_norm);
 }
 
 void softmax(ThreadPool& pool, const RowsCall& call) {
@@ -90,7 +124,7 @@ std::int64_t argmax(const float* x, std::int64_t count) {
 }
 
 void rope(ThreadPool& pool, const RopeCall& call) {
-  split_rows(pool, call, call.b * call.h * call.t, call.d, kernels().rope);
+  split_rows(pool, streamed(pool, call), call.b * call.h * call.t, call.d, kernels().rope);
 }
 
 void unary(ThreadPool& pool, const UnaryCall& call) {

@@ -28,6 +28,9 @@ inline constexpr std::int64_t panel_width = 32;
 /// Inputs that share a scale in the int8 and int4 formats.
 inline constexpr std::int64_t group_inputs = 32;
 
+/// Up to so many rows of activations the weights are streamed, not multiplied in blocks.
+inline constexpr int few_rows = 4;
+
 /// The other formats inside a panel: bf16 in pairs of inputs, [ceil(K / 2)][panel_width][2]; int8 and int4 in
 /// groups of inputs, [ceil(K / group_inputs)] of { fp16 scale [panel_width]; words [..][panel_width] of four
 /// bytes }. int8: byte i of word w is input 4 w + i, 128 added. int4: so are the lower halves of the bytes,
@@ -95,6 +98,10 @@ struct Epilogue {
   const float* residual = nullptr;  // same layout as y; may be y itself
 };
 
+// Values that only products of bfloat16 read may be kept as those would round them: the same results from
+// half the memory. Where `rounded`, `x_rounded` or `a_rounded` is given, it takes the place of the floats;
+// rows are as far apart, in elements, and have even lengths.
+
 struct LinearCall {
   const float* x = nullptr;  // (M, K): element (m, k) at m * x_row + k * x_col
   std::int64_t m = 0;
@@ -105,6 +112,8 @@ struct LinearCall {
   std::int64_t y_row = 0;
   std::int64_t y_col = 1;
   Epilogue epilogue;
+  const std::uint16_t* x_rounded = nullptr;  // instead of x: more than few_rows, W in bf16, x_col 1
+  std::uint16_t* rounded = nullptr;          // instead of y: more than few_rows, y_col 1
 };
 
 /// y = epilogue(x W^T). Up to four rows stream W once at memory speed; more are multiplied in blocks.
@@ -125,7 +134,9 @@ struct GemmCall {
   float* c = nullptr;
   std::int64_t c_row = 0, c_col = 1;
   Epilogue epilogue = {};
-  bool bf16 = false;  // a and b are rounded to bfloat16 before they are multiplied
+  bool bf16 = false;                         // a and b are rounded to bfloat16 before they are multiplied
+  const std::uint16_t* a_rounded = nullptr;  // instead of a: `bf16`, a_col 1, K <= most_gemm_inputs
+  std::uint16_t* rounded = nullptr;          // instead of c: c_col 1, K <= most_gemm_inputs
 };
 
 void gemm(ThreadPool& pool, const GemmCall& call, std::span<std::byte> scratch);
@@ -170,6 +181,8 @@ struct AttentionCall {
   const std::int32_t* position = nullptr;  // (B,): implies causal, counted from there
   const float* mask = nullptr;             // added to the scores; strides below, 0 where it broadcasts
   std::int64_t mask_b = 0, mask_h = 0, mask_t = 0, mask_s = 0;
+  std::uint16_t* rounded = nullptr;  // instead of y: more than few_queries
+  bool streams = false;              // see RowsCall
 
   /// One past the last key that query i of batch b sees.
   std::int64_t visible(std::int64_t batch, std::int64_t i) const {
@@ -178,6 +191,9 @@ struct AttentionCall {
     return end < 0 ? 0 : end < s ? end : s;
   }
 };
+
+/// Up to these each query goes through the keys on its own.
+inline constexpr std::int64_t few_queries = 8;
 
 void attention(ThreadPool& pool, const AttentionCall& call, std::span<std::byte> scratch);
 std::size_t attention_scratch(const AttentionCall& call, int threads);
@@ -193,6 +209,11 @@ struct RowsCall {
   const float* gamma = nullptr;  // (cols,), multiplied after normalising; null: 1
   const float* beta = nullptr;   // (cols,), added last; null: 0
   float epsilon = 0.0F;
+  std::uint16_t* rounded = nullptr;  // instead of y, of norms
+  /// Whether whole vectors of y, aligned to lines, go to memory past the caches. The entry points below
+  /// decide
+  /// (`should_stream` in kernel_work.h).
+  bool streams = false;
 };
 
 /// (x - mean) / sqrt(variance + epsilon) * gamma + beta; the variance from the deviations, in a second pass.
@@ -262,6 +283,7 @@ struct RopeCall {
   std::int64_t table_b = 0, table_t = 0;
   bool full_table = false;   // D entries, one per element, instead of D / 2, one per pair
   bool interleaved = false;  // pairs (2i, 2i + 1) instead of (i, i + D / 2)
+  bool streams = false;      // see RowsCall
 };
 
 void rope(ThreadPool& pool, const RopeCall& call);

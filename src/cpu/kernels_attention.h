@@ -34,8 +34,8 @@ inline const float* query_of(const AttentionPart& part, std::int64_t query) {
   return part.call->q + part.call->q_rows.at(part.batch, part.head, query);
 }
 
-inline float* result_of(const AttentionPart& part, std::int64_t query) {
-  return part.call->y + part.call->y_rows.at(part.batch, part.head, query);
+inline std::int64_t place_of(const AttentionPart& part, std::int64_t query) {
+  return part.call->y_rows.at(part.batch, part.head, query);
 }
 
 /// Where the mask of one query starts.
@@ -252,11 +252,16 @@ class ManyQueries {
   void finish() {
     for (std::int64_t q = 0; q < part_.count; ++q) {
       const V total(at(layout_.totals)[q]);
-      float* y = result_of(part_, part_.first + q);
-      for (std::int64_t c = 0; c < call_.dv; c += V::lanes) {
-        const int n = static_cast<int>(least(V::lanes, call_.dv - c));
-        (V::load(at(layout_.sums) + q * layout_.padded + c) / total).store(y + c, n);
-      }
+      const float* sums = at(layout_.sums) + q * layout_.padded;
+      const std::int64_t place = place_of(part_, part_.first + q);
+      const auto value = [&](std::int64_t c, int) { return V::load(sums + c) / total; };
+      if (call_.rounded != nullptr)
+        store_rounded<V>(value, call_.dv, call_.rounded + place, call_.streams);
+      else
+        for_vectors<V>(0, call_.dv, [&](std::int64_t c, int n) {
+          float* y = call_.y + place + c;
+          n == V::lanes ? put(value(c, n), y, call_.streams) : value(c, n).store(y, n);
+        });
     }
   }
 
@@ -330,7 +335,7 @@ template <class V, class T>
 class OneQuery {
  public:
   OneQuery(const AttentionPart& part, std::int64_t query)
-      : part_(part), call_(*part.call), query_(query), y_(result_of(part, query)) {}
+      : part_(part), call_(*part.call), query_(query), y_(call_.y + place_of(part, query)) {}
 
   void run() {
     for (std::int64_t c = 0; c < call_.dv; ++c) y_[c] = 0.0F;

@@ -73,6 +73,22 @@ void pack_rows_bf16(const float* x, std::int64_t row, std::int64_t col, std::int
   }
 }
 
+/// The same of rows that are rounded already, K even.
+template <class V>
+void pack_rows_rounded(const std::uint16_t* x, std::int64_t row, std::int64_t rows, std::int64_t k,
+                       float* to) {
+  constexpr std::int64_t R = V::tile_rows;
+  for (std::int64_t i = 0; i < rows; i += R, to += R * k) {
+    const std::int64_t count = rows - i < R ? rows - i : R;
+    if constexpr (V::dots_pairs)
+      transpose_block<V>(reinterpret_cast<const float*>(x + i * row), row / 2, count, k / 2, to, R);
+    else
+      for (std::int64_t r = 0; r < count; ++r)
+        for (std::int64_t j = 0; j < k; ++j)
+          to[j * R + r] = __builtin_bit_cast(float, std::uint32_t{x[(i + r) * row + j]} << 16);
+  }
+}
+
 // -- the right operand ----------------------------------------------------------------------------
 
 /// Rows [first, first + rows) of fp32 columns, as pairs.

@@ -162,12 +162,12 @@ void multiply_integers_of(const IntegerPart& part) {
   ahead.operand = {runs_of(part.next, 0, part.k), tiles * groups};
   for (std::int64_t first = 0; first < groups; first += group_block) {
     const std::int64_t count = groups - first < group_block ? groups - first : group_block;
-    const bool last = first + count == groups && part.finish.y != nullptr;
+    const bool last = first + count == groups;
     for (std::int64_t i = 0; i < part.rows; i += R)
       with_rows<V::group_rows>(part.rows - i, [&](auto m) {
         const auto* x = reinterpret_cast<const QuantisedRows<m.value>*>(part.a + i * quantised_bytes(part.k));
         const Finish finish = last ? finish_of(part.finish, i) : Finish();
-        if (last) ahead.result = {runs_of(finish, m.value), count / 2 + 1};
+        if (last) ahead.meeting = fetching_for(part, i, m.value, count);
         multiply_groups<V, m.value, Kind>(x + first, count, panel + first * group_bytes<Kind>,
                                           part.c + i * panel_width, first > 0, finish, &ahead);
       });

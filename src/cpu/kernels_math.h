@@ -14,6 +14,42 @@ V polynomial(V x, float c0, Rest... rest) {
     return fma(polynomial(x, rest...), x, V(c0));
 }
 
+/// A whole vector to memory, past the caches if it `streams` and the machine can; p is aligned to vectors
+/// then.
+template <class V>
+void put(V value, float* p, bool streams) {
+  if constexpr (V::streams)
+    if (streams) return value.stream(p);
+  value.store(p);
+}
+
+/// Up to two vectors as bfloat16; n is even.
+template <class V>
+void store_rounded(V first, V second, std::uint16_t* to, int n, bool streams) {
+  if constexpr (V::dots_pairs) {
+    const V both = pairs_of_neighbours(first, second);
+    auto* pairs = reinterpret_cast<float*>(to);
+    n == 2 * V::lanes ? put(both, pairs, streams) : both.store(pairs, n / 2);
+  } else {
+    std::uint32_t bits[2 * V::lanes];
+    round_to_bfloat(first).store(reinterpret_cast<float*>(bits));
+    round_to_bfloat(second).store(reinterpret_cast<float*>(bits + V::lanes));
+    for (int i = 0; i < n; ++i) to[i] = static_cast<std::uint16_t>(bits[i] >> 16);
+  }
+}
+
+/// Row elements [0, cols), given by value(first, count) for up to V::lanes at once; cols is even.
+template <class V, class F>
+void store_rounded(const F& value, std::int64_t cols, std::uint16_t* to, bool streams) {
+  for (std::int64_t j = 0; j < cols; j += 2 * V::lanes) {
+    const int n = static_cast<int>(cols - j < 2 * V::lanes ? cols - j : 2 * V::lanes);
+    if (n <= V::lanes)
+      store_rounded(value(j, n), V(0.0F), to + j, n, streams);
+    else
+      store_rounded(value(j, V::lanes), value(j + V::lanes, n - V::lanes), to + j, n, streams);
+  }
+}
+
 /// To the nearest integer, ties to even, for |x| < 2^22: the sum has no bits left for a fraction.
 template <class V>
 V nearest(V x) {

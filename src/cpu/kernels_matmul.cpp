@@ -18,13 +18,16 @@ struct PanelPart {
 struct Product {
   std::int64_t m, n, k;
   const float* a;
+  const std::uint16_t* a_rounded;  // instead, if given
   std::int64_t a_row, a_col;
   Columns b;             // the first panel
   std::int64_t b_panel;  // bytes to the next one
   float* y;
+  std::uint16_t* rounded;  // instead, if given
   std::int64_t y_row, y_col;
   Epilogue epilogue;
-  bool bf16;  // whether the instruction set's products of bfloat16 are used
+  bool bf16;             // whether the instruction set's products of bfloat16 are used
+  bool streams = false;  // y goes past the caches
 
   std::int64_t panels() const { return ceil_div(n, panel_width); }
   Columns columns(std::int64_t panel) const {
@@ -46,18 +49,25 @@ struct Product {
             part.panel * panel_width,
             columns(part.panel).width,
             y,
+            rounded,
             y_row,
             y_col,
-            epilogue};
+            epilogue,
+            streams};
   }
   /// For sums of whole panels that only more is added to.
   Finish finish(std::int64_t row, std::int64_t panel) const {
     const std::int64_t first = panel * panel_width;
     const bool only_adds = epilogue.activation == Activation::none && epilogue.factor == nullptr;
-    if (!only_adds || y_col != 1 || first + panel_width > n) return {};
+    if (!only_adds || rounded != nullptr || y_col != 1 || first + panel_width > n) return {};
     const std::int64_t at = row * y_row + first;
     return {y + at, y_row, epilogue.bias == nullptr ? nullptr : epilogue.bias + first,
-            epilogue.residual == nullptr ? nullptr : epilogue.residual + at};
+            epilogue.residual == nullptr ? nullptr : epilogue.residual + at, streams};
+  }
+  /// What the sums meet first, unless that is where they go.
+  const float* beside(std::int64_t row, std::int64_t panel) const {
+    const float* met = epilogue.factor != nullptr ? epilogue.factor : epilogue.residual;
+    return met == nullptr || met == y || y_col != 1 ? nullptr : met + row * y_row + panel * panel_width;
   }
 };
 
@@ -173,6 +183,8 @@ struct ProductMemory {
 void pack_rows(const Product& p, const ProductMemory& memory, std::int64_t worker, std::int64_t first,
                std::int64_t rows) {
   const Kernels& isa = kernels();
+  if (p.a_rounded != nullptr)
+    return isa.pack_rows_rounded(p.a_rounded + first * p.a_row, p.a_row, rows, p.k, memory.a_of(worker));
   const auto pack = p.bf16 ? isa.pack_rows_bf16 : isa.pack_rows;
   pack(p.a + first * p.a_row, p.a_row, p.a_col, rows, p.k, memory.a_of(worker));
 }
@@ -185,7 +197,8 @@ void multiply_part(const Product& p, const ProductMemory& memory, std::int64_t w
   float* c = memory.c_of(worker);
   const Finish finish = p.finish(first + part.from, part.panel);
   multiply({memory.a_of(worker) + part.from * p.k, part.to - part.from, p.k, p.columns(part.panel),
-            memory.wide_of(worker), c, finish, p.next(part)});
+            memory.wide_of(worker), c, finish, p.next(part), p.beside(first + part.from, part.panel),
+            p.y_row});
   if (finish.y == nullptr) isa.store(p.stored(c, first, part));
 }
 
@@ -257,7 +270,10 @@ Product columns_of(const Product& p, std::int64_t first, std::int64_t count) {
   part.n = count;
   part.b = p.columns(first / panel_width);
   part.b.width = std::min(panel_width, count);
-  part.y += first * p.y_col;
+  if (p.rounded != nullptr)
+    part.rounded += first;
+  else
+    part.y += first * p.y_col;
   if (part.epilogue.bias != nullptr) part.epilogue.bias += first;
   if (part.epilogue.factor != nullptr) part.epilogue.factor += first * p.y_col;
   if (part.epilogue.residual != nullptr) part.epilogue.residual += first * p.y_col;
@@ -300,15 +316,22 @@ Product product_of(const LinearCall& c) {
           c.w.n,
           c.w.k,
           c.x,
+          c.x_rounded,
           c.x_row,
           c.x_col,
           {c.w.data, c.w.dtype, panel_width, 1, width, c.w.format},
           c.w.panel_bytes(),
           c.y,
+          c.rounded,
           c.y_row,
           c.y_col,
           c.epilogue,
           c.w.format != MatrixFormat::exact};
+}
+
+Product streamed(ThreadPool& pool, Product p) {
+  p.streams = p.y_col == 1 && should_stream(pool, {p.y, p.rounded, p.y_row, p.m * p.n});
+  return p;
 }
 
 Product product_of(const GemmCall& c) {
@@ -317,11 +340,13 @@ Product product_of(const GemmCall& c) {
           c.n,
           c.k,
           c.a,
+          c.a_rounded,
           c.a_row,
           c.a_col,
           {c.b, DType::fp32, c.b_row, c.b_col, width},
           panel_width * c.b_col * static_cast<std::int64_t>(sizeof(float)),
           c.c,
+          c.rounded,
           c.c_row,
           c.c_col,
           c.epilogue,
@@ -332,7 +357,7 @@ Product product_of(const GemmCall& c) {
 Product part_of(const Product& p, std::int64_t first, std::int64_t k) {
   Product part = p;
   part.k = k;
-  part.a += first * p.a_col;
+  if (first > 0) part.a += first * p.a_col;
   part.b.data = static_cast<const float*>(p.b.data) + first * p.b.row;
   if (first > 0) part.epilogue = {.residual = p.y};
   return part;
@@ -385,25 +410,26 @@ struct IntegerMemory {
 };
 
 /// Rows [first, first + rows) of the product.
-void multiply_rounded(ThreadPool& pool, const LinearCall& call, const IntegerMemory& memory,
+void multiply_rounded(ThreadPool& pool, const LinearCall& call, const Product& p, const IntegerMemory& memory,
                       std::int64_t first, std::int64_t rows) {
   const Kernels& isa = kernels();
-  const Product p = product_of(call);
   const auto round = [&](std::int64_t w) { isa.quantise_rows(call, first, rows, memory.a_of(w)); };
   const auto multiply = [&](std::int64_t w, const PanelPart& part) {
     float* c = memory.c_of(w);
     const Finish finish = p.finish(first + part.from, part.panel);
     isa.multiply_integers({memory.a_of(w) + part.from * memory.row_bytes, part.to - part.from, p.k,
-                           p.columns(part.panel), c, finish, p.next(part)});
+                           p.columns(part.panel), c, finish, p.next(part),
+                           p.beside(first + part.from, part.panel), p.y_row});
     if (finish.y == nullptr) isa.store(p.stored(c, first, part));
   };
   share_panels(pool, pool.size(), p.panels(), rows, isa.group_rows, round, multiply);
 }
 
 void multiply_integers(ThreadPool& pool, const LinearCall& call, Scratch scratch) {
+  const Product p = streamed(pool, product_of(call));
   const IntegerMemory memory(scratch, call, pool.size());
   for (std::int64_t first = 0; first < call.m; first += memory.rows)
-    multiply_rounded(pool, call, memory, first, std::min(memory.rows, call.m - first));
+    multiply_rounded(pool, call, p, memory, first, std::min(memory.rows, call.m - first));
 }
 
 /// The same call with its rows side by side in memory.
@@ -439,7 +465,7 @@ std::size_t linear_scratch(const LinearCall& call, int threads) {
 void linear(ThreadPool& pool, const LinearCall& call, std::span<std::byte> memory) {
   Scratch scratch("linear", memory);
   if (is_of_integers(call)) return multiply_integers(pool, call, scratch);
-  if (call.m > few_rows) return multiply(pool, pool.size(), product_of(call), scratch);
+  if (call.m > few_rows) return multiply(pool, pool.size(), streamed(pool, product_of(call)), scratch);
   const LinearCall dense =
       call.x_col == 1 ? call : with_dense_rows(call, scratch.take_floats(call.m * call.w.k));
   const std::size_t bytes = packed_vectors_bytes(dense);

@@ -56,16 +56,22 @@ void store_strided(const StorePart& part, const float* bias, const F& activate) 
     }
 }
 
-/// y = activate(c + bias) factor + residual, for a row of a panel; `at` is its place in y.
+/// y = activate(c + bias) factor + residual, for row i.
 template <class V, class F>
-void store_row(const float* c, const float* bias, const F& activate, const Epilogue& e, float* y,
-               std::int64_t at, std::int64_t width) {
-  for (std::int64_t j = 0; j < width; j += V::lanes) {
-    const int n = static_cast<int>(width - j < V::lanes ? width - j : V::lanes);
-    V value = activate(V::load(c + j) + V::load(bias + j));
-    if (e.factor != nullptr) value = value * V::load(e.factor + at + j, n);
-    if (e.residual != nullptr) value = value + V::load(e.residual + at + j, n);
-    value.store(y + at + j, n);
+void store_row(const StorePart& part, std::int64_t i, const float* bias, const F& activate) {
+  const Epilogue& e = part.epilogue;
+  const float* c = part.c + i * panel_width;
+  const std::int64_t at = (part.first + i) * part.y_row + part.n;
+  const auto value = [&](std::int64_t j, int n) {
+    V y = activate(V::load(c + j) + V::load(bias + j));
+    if (e.factor != nullptr) y = y * V::load(e.factor + at + j, n);
+    if (e.residual != nullptr) y = y + V::load(e.residual + at + j, n);
+    return y;
+  };
+  if (part.rounded != nullptr) return store_rounded<V>(value, part.width, part.rounded + at, part.streams);
+  for (std::int64_t j = 0; j < part.width; j += V::lanes) {
+    const int n = static_cast<int>(part.width - j < V::lanes ? part.width - j : V::lanes);
+    n == V::lanes ? put(value(j, n), part.y + at + j, part.streams) : value(j, n).store(part.y + at + j, n);
   }
 }
 
@@ -77,9 +83,7 @@ void store_part(const StorePart& part) {
     for (std::int64_t j = 0; j < part.width; ++j) bias[j] = e.bias[part.n + j];
   with_activation<V>(e.activation, [&](auto activate) {
     if (part.y_col != 1) return store_strided<V>(part, bias, activate);
-    for (std::int64_t i = 0; i < part.rows; ++i)
-      store_row<V>(part.c + i * panel_width, bias, activate, e, part.y,
-                   (part.first + i) * part.y_row + part.n, part.width);
+    for (std::int64_t i = 0; i < part.rows; ++i) store_row<V>(part, i, bias, activate);
   });
 }
 
@@ -104,16 +108,16 @@ struct Runs {
 
 /// Fetches memory into the caches, a share at each turn: many lines asked for at once would hold up what is
 /// computed meanwhile.
-template <int for_writing, int locality>
 class Fetching {
  public:
   Fetching() = default;
-  Fetching(const Runs& runs, std::int64_t turns)
+  Fetching(const Runs& runs, std::int64_t turns, bool to_write = false)
       : runs_(runs),
-        share_((runs.count * ((runs.bytes + cache_line - 1) / cache_line) + turns - 1) / turns) {}
+        share_((runs.count * ((runs.bytes + cache_line - 1) / cache_line) + turns - 1) / turns),
+        to_write_(to_write) {}
   void turn() {
     for (std::int64_t i = 0; i < share_ && runs_.count > 0; ++i) {
-      __builtin_prefetch(runs_.data + at_, for_writing, locality);
+      to_write_ ? __builtin_prefetch(runs_.data + at_, 1, 2) : __builtin_prefetch(runs_.data + at_, 0, 2);
       at_ += cache_line;
       if (at_ < runs_.bytes) continue;
       at_ = 0;
@@ -125,17 +129,18 @@ class Fetching {
  private:
   Runs runs_;
   std::int64_t share_ = 0, at_ = 0;
+  bool to_write_ = false;
 };
 
 /// What is fetched while tiles are multiplied, at every few of their inputs.
 struct Ahead {
   static constexpr std::int64_t inputs = 8;
   static std::int64_t turns(std::int64_t k) { return (k + inputs - 1) / inputs; }
-  Fetching<0, 2> operand;
-  Fetching<1, 2> result;
+  Fetching operand;
+  Fetching meeting;  // where sums go, or what they meet before
   void turn() {
     operand.turn();
-    result.turn();
+    meeting.turn();
   }
 };
 
@@ -178,7 +183,7 @@ template <class V, int R, int NV, class Sums>
     for (int j = 0; j < NV; ++j) {
       V value = sum_of(r, j) + bias[j];
       if (more != nullptr) value = value + V::load(more + j * V::lanes);
-      value.store(y + j * V::lanes);
+      put(value, y + j * V::lanes, finish.streams);
     }
     if (more != nullptr) more += finish.y_row;
   }
@@ -374,7 +379,8 @@ const float* dense_columns(const Columns& b, std::int64_t first, std::int64_t ro
 inline Finish finish_of(const Finish& whole, std::int64_t row) {
   if (whole.y == nullptr) return {};
   const std::int64_t at = row * whole.y_row;
-  return {whole.y + at, whole.y_row, whole.bias, whole.residual == nullptr ? nullptr : whole.residual + at};
+  return {whole.y + at, whole.y_row, whole.bias, whole.residual == nullptr ? nullptr : whole.residual + at,
+          whole.streams};
 }
 
 /// Rows [first, first + rows) of a right operand.
@@ -391,10 +397,21 @@ inline Runs runs_of(const Columns& b, std::int64_t first, std::int64_t rows) {
           (across ? b.col : b.row) * size};
 }
 
-/// The rows of a panel that a tile is about to write, and maybe to add to.
-inline Runs runs_of(const Finish& finish, std::int64_t rows) {
+/// Rows of a panel of floats.
+inline Runs runs_of(const float* data, std::int64_t row, std::int64_t rows) {
   constexpr auto size = static_cast<std::int64_t>(sizeof(float));
-  return {reinterpret_cast<const std::byte*>(finish.y), rows, panel_width * size, finish.y_row * size};
+  return {reinterpret_cast<const std::byte*>(data), rows, panel_width * size, row * size};
+}
+
+/// Fetches, while a tile's sums are computed in so many turns, where they go or what they meet before.
+template <class Part>
+Fetching fetching_for(const Part& part, std::int64_t row, std::int64_t rows, std::int64_t turns) {
+  const Finish& finish = part.finish;
+  const std::int64_t soon = turns / 2 + 1;
+  if (finish.y != nullptr && !finish.streams)
+    return {runs_of(finish.y + row * finish.y_row, finish.y_row, rows), soon, true};
+  if (part.beside == nullptr) return {};
+  return {runs_of(part.beside + row * part.beside_row, part.beside_row, rows), soon};
 }
 
 /// Tiles of a block of inputs; `b_of(first, count)` gives the block of the right operand, and a step of the
@@ -424,10 +441,9 @@ void multiply_blocks(const ProductPart& part, const Block& b_of) {
                 first > 0,
                 {},
                 &ahead};
-      if (left <= 0 && part.finish.y != nullptr) {
+      if (left <= 0) {
         tile.finish = finish_of(part.finish, i);
-        ahead.result = {runs_of(tile.finish, part.rows - i < R ? part.rows - i : R),
-                        Ahead::turns(steps) / 2 + 1};
+        ahead.meeting = fetching_for(part, i, part.rows - i < R ? part.rows - i : R, Ahead::turns(steps));
       }
       multiply_rows<V, Step>(part.rows - i, tile);
     }
@@ -521,8 +537,14 @@ void linear_panels(const LinearCall& call, std::int64_t begin, std::int64_t end,
     multiply(static_cast<const std::byte*>(call.w.data) + p * call.w.panel_bytes(), c);
     const std::int64_t n = p * panel_width;
     const std::int64_t left = call.w.n - n;
-    store_part<V>({c, 0, call.m, n, left < panel_width ? left : panel_width, call.y, call.y_row, call.y_col,
-                   call.epilogue});
+    store_part<V>({.c = c,
+                   .rows = call.m,
+                   .n = n,
+                   .width = left < panel_width ? left : panel_width,
+                   .y = call.y,
+                   .y_row = call.y_row,
+                   .y_col = call.y_col,
+                   .epilogue = call.epilogue});
   }
 }
 

@@ -23,14 +23,21 @@ float row_sum(const float* x, std::int64_t cols, const F& f) {
   return sum(a + b);
 }
 
-/// y = (x - mean) * scale * gamma + beta
+/// y = (x - mean) * scale * gamma + beta, for one row.
 template <class V>
-void normalise(const RowsCall& call, const float* x, float* y, float mean, float scale) {
+void normalise(const RowsCall& call, std::int64_t row, float mean, float scale) {
+  const float* x = call.x + row * call.cols;
+  const auto value = [&](std::int64_t j, int n) {
+    V y = (V::load(x + j, n) - V(mean)) * V(scale);
+    if (call.gamma != nullptr) y = y * V::load(call.gamma + j, n);
+    if (call.beta != nullptr) y = y + V::load(call.beta + j, n);
+    return y;
+  };
+  if (call.rounded != nullptr)
+    return store_rounded<V>(value, call.cols, call.rounded + row * call.cols, call.streams);
+  float* y = call.y + row * call.cols;
   for_vectors<V>(0, call.cols, [&](std::int64_t j, int n) {
-    V value = (V::load(x + j, n) - V(mean)) * V(scale);
-    if (call.gamma != nullptr) value = value * V::load(call.gamma + j, n);
-    if (call.beta != nullptr) value = value + V::load(call.beta + j, n);
-    value.store(y + j, n);
+    n == V::lanes ? put(value(j, n), y + j, call.streams) : value(j, n).store(y + j, n);
   });
 }
 
@@ -53,19 +60,16 @@ float mean_square_of(const float* x, std::int64_t cols) {
 template <class V>
 void layer_norm(const RowsCall& call, std::int64_t begin, std::int64_t end) {
   for (std::int64_t i = begin; i < end; ++i) {
-    const float* x = call.x + i * call.cols;
-    const Spread spread = spread_of<V>(x, call.cols);
-    normalise<V>(call, x, call.y + i * call.cols, spread.mean,
-                 1.0F / __builtin_sqrtf(spread.variance + call.epsilon));
+    const Spread spread = spread_of<V>(call.x + i * call.cols, call.cols);
+    normalise<V>(call, i, spread.mean, 1.0F / __builtin_sqrtf(spread.variance + call.epsilon));
   }
 }
 
 template <class V>
 void rms_norm(const RowsCall& call, std::int64_t begin, std::int64_t end) {
   for (std::int64_t i = begin; i < end; ++i) {
-    const float* x = call.x + i * call.cols;
-    const float mean_square = mean_square_of<V>(x, call.cols);
-    normalise<V>(call, x, call.y + i * call.cols, 0.0F, 1.0F / __builtin_sqrtf(mean_square + call.epsilon));
+    const float mean_square = mean_square_of<V>(call.x + i * call.cols, call.cols);
+    normalise<V>(call, i, 0.0F, 1.0F / __builtin_sqrtf(mean_square + call.epsilon));
   }
 }
 
@@ -109,8 +113,11 @@ void rotate_halves(const RopeCall& call, const float* x, float* y, const float* 
   for_vectors<V>(0, half, [&](std::int64_t i, int n) {
     const V u = V::load(x + i, n);
     const V v = V::load(x + half + i, n);
-    (u * V::load(cos + i, n) - v * V::load(sin + i, n)).store(y + i, n);
-    (v * V::load(cos + upper + i, n) + u * V::load(sin + upper + i, n)).store(y + half + i, n);
+    const V lower = u * V::load(cos + i, n) - v * V::load(sin + i, n);
+    const V higher = v * V::load(cos + upper + i, n) + u * V::load(sin + upper + i, n);
+    const bool streams = call.streams && n == V::lanes;
+    streams ? put(lower, y + i, true) : lower.store(y + i, n);
+    streams ? put(higher, y + half + i, true) : higher.store(y + half + i, n);
   });
 }
 

@@ -62,15 +62,16 @@ void lower_rows(Planner& p, NodeId id, void (*kernel)(ThreadPool&, const RowsCal
   const Slot b = beta == absent ? no_slot : p.wide(beta);
   std::vector<Slot> reads = {x, g, b};
   std::erase(reads, no_slot);
-  const Slot y = p.result(id);
+  const ResultSlots y = kernel == softmax ? ResultSlots{.floats = p.result(id)} : p.result_or_rounded(id);
   p.add_step({.label = label(node),
               .reads = std::move(reads),
-              .writes = y,
+              .writes = y.slot(),
               .run =
                   [=](const Run& run) {
                     RowsCall now = call;
                     now.x = run.at<float>(x);
-                    now.y = run.at<float>(y);
+                    now.y = run.at<float>(y.floats);
+                    now.rounded = run.at<std::uint16_t>(y.rounded);
                     now.gamma = run.at<float>(g);
                     now.beta = run.at<float>(b);
                     kernel(run.pool, now);

@@ -67,6 +67,7 @@ void Planner::build() {
 
 Slot Planner::wide(NodeId id) {
   const Located where = stored(id);
+  if (where.rounded) fail("cpu: ", node(id).name, " is kept as bfloat16");
   if (where.dtype != DType::fp16) return where.slot;
   Slot& copy = widened_[index(id)];
   if (copy != no_slot) return copy;
@@ -156,6 +157,19 @@ Slot Planner::result(NodeId id) {
   const Slot slot = new_arena_place(bytes_of(node(id).type, memory));
   locate(id, {slot, memory});
   return slot;
+}
+
+ResultSlots Planner::result_or_rounded(NodeId id) {
+  if (shape(id).back() % 2 != 0 || !only_rounded(id)) return {.floats = result(id)};
+  const Slot slot = new_arena_place(bytes_of(node(id).type, DType::fp16));
+  locate(id, {slot, memory_dtype(node(id).type.dtype), true});
+  return {.rounded = slot};
+}
+
+bool Planner::only_rounded(NodeId id) {
+  return !is_output(id) && !users(id).empty() && std::ranges::all_of(users(id), [&](NodeId user) {
+    return is_view(graph(), node(user)) ? only_rounded(user) : reads_rounded(*this, node(user), id);
+  });
 }
 
 Slot Planner::result_over(NodeId id, NodeId over) {

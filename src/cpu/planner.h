@@ -22,6 +22,15 @@ struct Product {
 struct Located {
   Slot slot = no_slot;
   DType dtype = DType::fp32;
+  bool rounded = false;  // fp32, kept as bfloat16
+};
+
+/// Memory for a node's value: floats, or bfloat16 where only products of those read it.
+struct ResultSlots {
+  Slot floats = no_slot;
+  Slot rounded = no_slot;
+
+  Slot slot() const { return rounded == no_slot ? floats : rounded; }
 };
 
 /// Rows of a value (B, H, T, D), D elements each side by side, where they are.
@@ -61,6 +70,9 @@ class Planner {
   // -- writing results --------------------------------------------------------------------------
   /// A new place for the node's result; every node gets one, or `alias`, or `locate`.
   Slot result(NodeId id);
+  /// The same for who can write bfloat16 too, which is chosen where all readers are products that would round
+  /// to it anyway.
+  ResultSlots result_or_rounded(NodeId id);
   /// The place of operand `over`, where that is a state whose new value is the node's result; else a new one.
   Slot result_over(NodeId id, NodeId over);
   /// A place for something that is no node's value.
@@ -102,6 +114,7 @@ class Planner {
   Located staged(NodeId id);
   bool move_later(NodeId id);
   void compute(NodeId id);
+  bool only_rounded(NodeId id);
 
   // A value that nobody has asked for as a whole: elements of `source`, which is located.
   struct Moved {
@@ -129,6 +142,8 @@ bool is_view(const Graph& graph, const Node& node);
 
 /// Finds the products of a graph with a weight or constant, and what each can take in.
 std::vector<Product> find_products(Planner& planner);
+/// Whether `node` is a product that can read `operand` as bfloat16 and reads it in no other way.
+bool reads_rounded(Planner& planner, const Node& node, NodeId operand);
 void lower_product(Planner& planner, const Product& product);
 /// Emits the steps of any other node.
 void lower(Planner& planner, NodeId id);

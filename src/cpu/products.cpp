@@ -185,29 +185,40 @@ GemmCall shape_of_gemm(const Planner& p, const Node& node) {
 }
 
 // Where the product goes: over the state that it is added to, or to a place of its own.
-Slot place_of(Planner& p, const Product& product) {
-  return product.residual == absent ? p.result(product.last) : p.result_over(product.last, product.residual);
+ResultSlots place_of(Planner& p, const Product& product) {
+  if (product.residual != absent) return {.floats = p.result_over(product.last, product.residual)};
+  if (!has_whole_sums(p, p.node(product.node))) return {.floats = p.result(product.last)};
+  return p.result_or_rounded(product.last);
+}
+
+// The left operand: floats, or bfloat16.
+ResultSlots left_of(Planner& p, NodeId id) {
+  const Located where = p.stored(id);
+  return where.rounded ? ResultSlots{.rounded = where.slot} : ResultSlots{.floats = p.wide(id)};
 }
 
 void lower_runtime(Planner& planner, const Product& product) {
   const Node& node = planner.node(product.node);
   GemmCall call = shape_of_gemm(planner, node);
   call.bf16 = planner.format() == MatrixFormat::bf16;
-  std::vector<Slot> reads = {planner.wide(node.inputs[0]), planner.wide(node.inputs[1])};
-  const Slot a = reads[0], b = reads[1];
+  const ResultSlots a = left_of(planner, node.inputs[0]);
+  const Slot b = planner.wide(node.inputs[1]);
+  std::vector<Slot> reads = {a.slot(), b};
   const EpilogueSlots epilogue = epilogue_of(planner, product, reads);
   call.epilogue.activation = product.activation;
-  const Slot c = place_of(planner, product);
+  const ResultSlots c = place_of(planner, product);
   const MatrixFormat format = call.bf16 ? MatrixFormat::bf16 : MatrixFormat::exact;
   planner.add_step({.label = label_of(planner, product, format),
                     .reads = std::move(reads),
-                    .writes = c,
+                    .writes = c.slot(),
                     .run =
                         [=](const Run& run) {
                           GemmCall now = call;
-                          now.a = run.at<float>(a);
+                          now.a = run.at<float>(a.floats);
+                          now.a_rounded = run.at<std::uint16_t>(a.rounded);
                           now.b = run.at<float>(b);
-                          now.c = run.at<float>(c);
+                          now.c = run.at<float>(c.floats);
+                          now.rounded = run.at<std::uint16_t>(c.rounded);
                           now.epilogue = epilogue.at(run);
                           gemm(run.pool, now, run.scratch);
                         },
@@ -216,31 +227,46 @@ void lower_runtime(Planner& planner, const Product& product) {
 
 }  // namespace
 
+bool reads_rounded(Planner& planner, const Node& node, NodeId operand) {
+  const bool packed = is_packed_matmul(planner, node);
+  if (!packed && !is_runtime_matmul(planner, node)) return false;
+  if (node.inputs[0] != operand || node.inputs[1] == operand || node.flag("transpose_x")) return false;
+  const std::int64_t k = planner.shape(operand).back(), m = planner.shape(operand).size() / k;
+  if (k % 2 != 0 || k > most_gemm_inputs) return false;
+  return packed ? m > few_rows && shape_of_call(planner, node).w.format == MatrixFormat::bf16
+                : planner.format() == MatrixFormat::bf16;
+}
+
 void lower_product(Planner& planner, const Product& product) {
   const Node& node = planner.node(product.node);
   if (is_runtime_matmul(planner, node)) return lower_runtime(planner, product);
   const LinearCall call = shape_of_call(planner, node);
   const std::int64_t images = node.is("conv") ? node.type.shape[0] : 1;
-  std::vector<Slot> reads = {planner.wide(node.inputs[0])};
-  const Slot x = reads[0];
+  const ResultSlots x = left_of(planner, node.inputs[0]);
+  std::vector<Slot> reads = {x.slot()};
   const EpilogueSlots epilogue = epilogue_of(planner, product, reads);
-  const Slot y = planner.result(product.last);
+  const ResultSlots y = call.m > few_rows && call.y_col == 1
+                            ? planner.result_or_rounded(product.last)
+                            : ResultSlots{.floats = planner.result(product.last)};
   planner.add_step({.label = label_of(planner, product, call.w.format),
                     .reads = std::move(reads),
-                    .writes = y,
+                    .writes = y.slot(),
                     .run =
                         [=](const Run& run) {
                           LinearCall now = call;
-                          now.x = run.at<float>(x);
-                          now.y = run.at<float>(y);
+                          now.x = run.at<float>(x.floats);
+                          now.x_rounded = run.at<std::uint16_t>(x.rounded);
+                          now.y = run.at<float>(y.floats);
+                          now.rounded = run.at<std::uint16_t>(y.rounded);
                           now.epilogue = epilogue.at(run);
+                          linear(run.pool, now, run.scratch);
                           const std::int64_t step = call.m * call.w.n;
-                          for (std::int64_t i = 0; i < images; ++i) {
-                            linear(run.pool, now, run.scratch);
+                          for (std::int64_t i = 1; i < images; ++i) {
                             now.x += call.m * call.w.k;
                             now.y += step;
                             if (now.epilogue.factor != nullptr) now.epilogue.factor += step;
                             if (now.epilogue.residual != nullptr) now.epilogue.residual += step;
+                            linear(run.pool, now, run.scratch);
                           }
                         },
                     .scratch = linear_scratch(call, shared_pool().size())});

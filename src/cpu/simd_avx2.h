@@ -13,6 +13,7 @@ struct Words;
 struct Vec {
   using Integers = Words;
   static constexpr int lanes = 8;
+  static constexpr bool streams = true;
   static constexpr int tile_rows = 6;  // 6 x 2 accumulators, 2 of B, 1 broadcast: 15 of 16 registers
   static constexpr int tile_vectors = 2;
   static constexpr int vector_accumulators = 8;
@@ -43,6 +44,7 @@ struct Vec {
     return load(part);
   }
   void store(float* p) const { _mm256_storeu_ps(p, v); }
+  void stream(float* p) const { _mm256_stream_ps(p, v); }
   void store(float* p, int n) const { n == lanes ? store(p) : _mm256_maskstore_ps(p, first(n), v); }
   void store(std::uint16_t* p) const {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p),

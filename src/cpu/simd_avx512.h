@@ -24,6 +24,7 @@ struct Words;
 struct Vec {
   using Integers = Words;
   static constexpr int lanes = 16;
+  static constexpr bool streams = true;
   static constexpr int tile_rows = 14;  // 14 x 2 accumulators, 2 of B, 1 spare: 31 of 32 registers
   static constexpr int tile_vectors = 2;
   static constexpr int vector_accumulators = 16;
@@ -55,6 +56,7 @@ struct Vec {
     return _mm512_maskz_cvtph_ps(every, _mm256_maskz_loadu_epi16(first(n), p));
   }
   void store(float* p) const { _mm512_storeu_ps(p, v); }
+  void stream(float* p) const { _mm512_stream_ps(p, v); }
   void store(float* p, int n) const { _mm512_mask_storeu_ps(p, first(n), v); }
   void store(std::uint16_t* p) const { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), halves()); }
   void store(std::uint16_t* p, int n) const { _mm256_mask_storeu_epi16(p, first(n), halves()); }

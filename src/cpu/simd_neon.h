@@ -21,6 +21,7 @@ struct Words;
 struct Vec {
   using Integers = Words;
   static constexpr int lanes = 4;
+  static constexpr bool streams = false;
   static constexpr int tile_rows = 6;  // 6 x 4 accumulators, 4 of B, up to 4 of A: 32 registers
   static constexpr int tile_vectors = 4;
   static constexpr int vector_accumulators = 16;

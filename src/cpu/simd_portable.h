@@ -29,6 +29,8 @@ struct Vec {
   /// pairs_of_neighbours (first, second), the floats of both in order, two in a lane, and pairs_of (lower,
   /// upper), rounded to nearest even.
   static constexpr bool dots_pairs = false;
+  /// Whether there is a stream() that passes the caches by.
+  static constexpr bool streams = false;
   /// What dot_bytes leaves to be taken off: it gives sum + (w - 128 + dot_bias) x.
   static constexpr int dot_bias = 0;
   /// The register tile of products with matrices in groups: rows, and vectors of a panel.

@@ -396,6 +396,52 @@ TEST_CASE("runs allocate nothing") {
   CHECK(allocations == before);
 }
 
+// y = v w for a value v of (rows, width) that is made in some way; maybe v is asked for too.
+Graph product_of(std::string_view made_by, std::int64_t width, bool asked_for) {
+  const std::int64_t rows = 20;
+  Graph g;
+  const Value x = g.input("x", {DType::fp32, {rows, width}});
+  Value v = x;
+  if (made_by == "norm") v = ops::rms_norm(x, {1});
+  if (made_by == "product") v = ops::silu(ops::matmul(x, g.weight("u", {DType::fp32, {width, width}})));
+  if (made_by == "attention") {
+    const Value heads = g.input("heads", {DType::fp32, {1, 2, rows, width / 2}});
+    const Value mixed = ops::scaled_dot_product_attention(heads, heads, heads, {}, {}, true);
+    v = ops::reshape(ops::transpose(mixed, {0, 2, 1, 3}), {rows, width});
+  }
+  g.output("y", ops::matmul(v, g.weight("w", {DType::fp32, {width, 8}})));
+  if (asked_for) g.output("v", v);
+  return g;
+}
+
+TEST_CASE("what only products of bfloat16 read takes half the memory and is the same") {
+  using namespace orion::cpu;
+  const auto arena = [](const Graph& g, const TensorMap& weights, MatrixFormat format) {
+    return make_plan(g, std::make_shared<CpuWeights>(weights, format))->arena_bytes;
+  };
+  for (const std::string_view made_by : {"norm", "product", "attention"}) {
+    CAPTURE(made_by);
+    const std::int64_t width = 64;
+    const TensorMap weights = {{"u", random({DType::fp32, {width, width}})},
+                               {"w", random({DType::fp32, {width, 8}})}};
+    const Graph g = product_of(made_by, width, false);
+    CHECK(arena(g, weights, MatrixFormat::exact) == 20 * width * sizeof(float));
+    CHECK(arena(g, weights, MatrixFormat::bf16) == 20 * width * sizeof(std::uint16_t));
+    Device& cpu = find_device("cpu");
+    const Tensor x = random({DType::fp32, {20, width}});
+    const auto y = [&](const Graph& graph) {
+      const auto program = cpu.compile(graph, cpu.load_as(weights, MatrixFormat::bf16));
+      for (const Port& port : program->inputs()) program->bind(port.name, x.reshaped(port.type.shape));
+      program->run();
+      return program->buffer("y").clone();
+    };
+    CHECK(y(g).identical(y(product_of(made_by, width, true))));
+  }
+  // An odd width has no pairs.
+  const TensorMap weights = {{"w", random({DType::fp32, {33, 8}})}};
+  CHECK(arena(product_of("norm", 33, false), weights, MatrixFormat::bf16) >= 20 * 33 * sizeof(float));
+}
+
 TEST_CASE("programs that take turns hold the memory of one") {
   using namespace orion::cpu;
   const auto memory = std::make_shared<WorkMemory>();
