@@ -345,7 +345,7 @@ def test_steps_of_any_size_raise_no_false_alarm(device: str, rate: float) -> Non
 
 @pytest.mark.parametrize("lora", [False, True])
 def test_a_large_micro_batch_is_its_windows_one_by_one(*, lora: bool) -> None:
-    """129 tokens: logits of 65, then of 64, across a window and with a mask on what the head reads."""
+    """129 tokens: logits of 65, then of 64; the cut is within a window, and masks are cut too."""
     config = {**CONFIG, "max_position_embeddings": 43, "tie_word_embeddings": False}
     weights = weights_of(config)
     options: dict[str, Any] = {}
