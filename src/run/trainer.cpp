@@ -111,8 +111,7 @@ struct Trainer::Impl : TrainerParts {
     if (counted == 0) fail("train: no target of the micro-batch counts");
     draw_masks();
     run_forward(ids, targets);
-    shared.at("d_loss").as<float>()[0] =
-        static_cast<float>(state.loss_scale / static_cast<double>(tokens()));
+    shared.at("d_loss").as<float>()[0] = static_cast<float>(state.loss_scale / static_cast<double>(tokens()));
     const double sum = run_losses(&End::backward, ids, targets);
     if (!std::isfinite(sum)) fail_not_finite(sum);
     run_backward();

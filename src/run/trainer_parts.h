@@ -57,9 +57,9 @@ struct TrainerParts {
   std::vector<Segment> segments;
   std::vector<End> losses;       // one after the other: logits are large
   std::vector<Mask> loss_masks;  // of all tokens
-  TensorMap shared;        // planes of all segments alike: cos, sin, positions
-  std::vector<Tensor> x;   // before each segment, and after the last
-  std::vector<Tensor> dx;  // the same for gradients
+  TensorMap shared;              // planes of all segments alike: cos, sin, positions
+  std::vector<Tensor> x;         // before each segment, and after the last
+  std::vector<Tensor> dx;        // the same for gradients
 
   /// B S
   std::int64_t tokens() const { return options.batch * options.sequence; }
