@@ -87,8 +87,7 @@ struct ThreadPool::State {
       if (stop.load(std::memory_order_acquire)) return;
       seen = epoch.load(std::memory_order_acquire);
       work(index);
-      // Locked on x86, hence behind stores that passed the caches, too (Intel SDM 3A 11.3.1, AMD APM
-      // 2 7.4.2).
+      // A locked instruction on x86, which also waits for stores that passed the caches by.
       running.fetch_sub(1, std::memory_order_release);
     }
   }

@@ -49,20 +49,20 @@ class Exchange {
   alignas(128) std::atomic<int> number_{0};
 };
 
-// Threads of one half of the pool with those of the other.
-bool measure(ThreadPool& pool) {
+// Threads of one half of the pool with those of the other. Nothing if none answered.
+std::optional<bool> measure(ThreadPool& pool) {
   const std::int64_t half = pool.size() / 2, pairs = std::min(half, most_pairs);
   std::array<Exchange, most_pairs> exchanges;
-  std::atomic<bool> far = false;
+  std::atomic<bool> near = false, far = false;
   pool.split(pool.size(), 1, [&](std::int64_t thread, std::int64_t end) {
     const std::int64_t pair = thread % half;
     if (end - thread > 1 || pair >= pairs || thread >= 2 * half) return;
     Exchange& exchange = exchanges[static_cast<std::size_t>(pair)];
     if (thread >= half) return exchange.follow();
     const std::optional<Clock::duration> time = exchange.lead();
-    if (time && *time > far_away) far = true;
+    if (time) (*time > far_away ? far : near) = true;
   });
-  return far;
+  return near || far ? std::optional<bool>(far) : std::nullopt;
 }
 
 }  // namespace
@@ -75,7 +75,7 @@ bool cores_are_far(ThreadPool& pool) {
   const Clock::rep now = Clock::now().time_since_epoch().count();
   if (now - measured > Clock::duration(measured_every).count()) {
     measured = now;
-    far = measure(pool);
+    if (const std::optional<bool> answer = measure(pool)) far = *answer;
   }
   return far;
 }

@@ -9,7 +9,8 @@ namespace orion::cpu {
 
 /// Whether what one thread has written takes long to reach another, because their cores share no cache.
 /// Numbers passed to and fro tell; they do so again after some milliseconds, since systems move threads, and
-/// virtual machines their cores. Not while the pool splits something, and not far if a thread did not answer.
+/// virtual machines their cores. What was measured before is said from inside a split, or if no thread
+/// answers.
 bool cores_are_far(ThreadPool& pool);
 
 /// What `cores_are_far` says from now on without measuring, so that tests and benchmarks can try both; none:

@@ -210,9 +210,7 @@ struct RowsCall {
   const float* beta = nullptr;   // (cols,), added last; null: 0
   float epsilon = 0.0F;
   std::uint16_t* rounded = nullptr;  // instead of y, of norms
-  /// Whether whole vectors of y, aligned to lines, go to memory past the caches. The entry points below
-  /// decide
-  /// (`should_stream` in kernel_work.h).
+  /// Whether whole vectors of y, aligned to lines, go past the caches; the entry points below decide.
   bool streams = false;
 };
 

@@ -259,8 +259,7 @@ class ManyQueries {
         store_rounded<V>(value, call_.dv, call_.rounded + place, call_.streams);
       else
         for_vectors<V>(0, call_.dv, [&](std::int64_t c, int n) {
-          float* y = call_.y + place + c;
-          n == V::lanes ? put(value(c, n), y, call_.streams) : value(c, n).store(y, n);
+          put(value(c, n), call_.y + place + c, n, call_.streams);
         });
     }
   }

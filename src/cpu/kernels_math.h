@@ -14,8 +14,7 @@ V polynomial(V x, float c0, Rest... rest) {
     return fma(polynomial(x, rest...), x, V(c0));
 }
 
-/// A whole vector to memory, past the caches if it `streams` and the machine can; p is aligned to vectors
-/// then.
+/// A vector to memory, past the caches if it `streams` and the machine can; p is aligned to vectors then.
 template <class V>
 void put(V value, float* p, bool streams) {
   if constexpr (V::streams)
@@ -23,13 +22,17 @@ void put(V value, float* p, bool streams) {
   value.store(p);
 }
 
+/// The same for n lanes, of which only whole vectors pass the caches by.
+template <class V>
+void put(V value, float* p, int n, bool streams) {
+  n == V::lanes ? put(value, p, streams) : value.store(p, n);
+}
+
 /// Up to two vectors as bfloat16; n is even.
 template <class V>
 void store_rounded(V first, V second, std::uint16_t* to, int n, bool streams) {
   if constexpr (V::dots_pairs) {
-    const V both = pairs_of_neighbours(first, second);
-    auto* pairs = reinterpret_cast<float*>(to);
-    n == 2 * V::lanes ? put(both, pairs, streams) : both.store(pairs, n / 2);
+    put(pairs_of_neighbours(first, second), reinterpret_cast<float*>(to), n / 2, streams);
   } else {
     std::uint32_t bits[2 * V::lanes];
     round_to_bfloat(first).store(reinterpret_cast<float*>(bits));

@@ -71,7 +71,7 @@ void store_row(const StorePart& part, std::int64_t i, const float* bias, const F
   if (part.rounded != nullptr) return store_rounded<V>(value, part.width, part.rounded + at, part.streams);
   for (std::int64_t j = 0; j < part.width; j += V::lanes) {
     const int n = static_cast<int>(part.width - j < V::lanes ? part.width - j : V::lanes);
-    n == V::lanes ? put(value(j, n), part.y + at + j, part.streams) : value(j, n).store(part.y + at + j, n);
+    put(value(j, n), part.y + at + j, n, part.streams);
   }
 }
 

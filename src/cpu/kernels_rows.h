@@ -36,9 +36,7 @@ void normalise(const RowsCall& call, std::int64_t row, float mean, float scale) 
   if (call.rounded != nullptr)
     return store_rounded<V>(value, call.cols, call.rounded + row * call.cols, call.streams);
   float* y = call.y + row * call.cols;
-  for_vectors<V>(0, call.cols, [&](std::int64_t j, int n) {
-    n == V::lanes ? put(value(j, n), y + j, call.streams) : value(j, n).store(y + j, n);
-  });
+  for_vectors<V>(0, call.cols, [&](std::int64_t j, int n) { put(value(j, n), y + j, n, call.streams); });
 }
 
 struct Spread {
@@ -115,9 +113,8 @@ void rotate_halves(const RopeCall& call, const float* x, float* y, const float* 
     const V v = V::load(x + half + i, n);
     const V lower = u * V::load(cos + i, n) - v * V::load(sin + i, n);
     const V higher = v * V::load(cos + upper + i, n) + u * V::load(sin + upper + i, n);
-    const bool streams = call.streams && n == V::lanes;
-    streams ? put(lower, y + i, true) : lower.store(y + i, n);
-    streams ? put(higher, y + half + i, true) : higher.store(y + half + i, n);
+    put(lower, y + i, n, call.streams);
+    put(higher, y + half + i, n, call.streams);
   });
 }
 

@@ -62,7 +62,7 @@ void lower_rows(Planner& p, NodeId id, void (*kernel)(ThreadPool&, const RowsCal
   const Slot b = beta == absent ? no_slot : p.wide(beta);
   std::vector<Slot> reads = {x, g, b};
   std::erase(reads, no_slot);
-  const ResultSlots y = kernel == softmax ? ResultSlots{.floats = p.result(id)} : p.result_or_rounded(id);
+  const ValueSlots y = kernel == softmax ? ValueSlots{.floats = p.result(id)} : p.result_or_rounded(id);
   p.add_step({.label = label(node),
               .reads = std::move(reads),
               .writes = y.slot(),

@@ -78,8 +78,8 @@ void lower_attention(Planner& p, NodeId id) {
   const bool swaps = swap != absent && swaps_heads_and_tokens(p.node(swap));
   if (swaps) p.fuse(swap, id);
   const NodeId last = swaps ? swap : id;
-  const ResultSlots y =
-      call.t > few_queries ? p.result_or_rounded(last) : ResultSlots{.floats = p.result(last)};
+  const ValueSlots y =
+      call.t > few_queries ? p.result_or_rounded(last) : ValueSlots{.floats = p.result(last)};
   call.y_rows = swaps ? tokens_first(call.h, call.t, call.dv) : dense_rows(call.h, call.t, call.dv);
   p.add_step(
       {.label = str(label(node), mask == absent && position == absent && !call.causal ? "" : " masked"),

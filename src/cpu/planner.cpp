@@ -159,7 +159,7 @@ Slot Planner::result(NodeId id) {
   return slot;
 }
 
-ResultSlots Planner::result_or_rounded(NodeId id) {
+ValueSlots Planner::result_or_rounded(NodeId id) {
   if (shape(id).back() % 2 != 0 || !only_rounded(id)) return {.floats = result(id)};
   const Slot slot = new_arena_place(bytes_of(node(id).type, DType::fp16));
   locate(id, {slot, memory_dtype(node(id).type.dtype), true});

@@ -25,8 +25,8 @@ struct Located {
   bool rounded = false;  // fp32, kept as bfloat16
 };
 
-/// Memory for a node's value: floats, or bfloat16 where only products of those read it.
-struct ResultSlots {
+/// A value's memory: floats, or bfloat16 where only products of those read it.
+struct ValueSlots {
   Slot floats = no_slot;
   Slot rounded = no_slot;
 
@@ -72,7 +72,7 @@ class Planner {
   Slot result(NodeId id);
   /// The same for who can write bfloat16 too, which is chosen where all readers are products that would round
   /// to it anyway.
-  ResultSlots result_or_rounded(NodeId id);
+  ValueSlots result_or_rounded(NodeId id);
   /// The place of operand `over`, where that is a state whose new value is the node's result; else a new one.
   Slot result_over(NodeId id, NodeId over);
   /// A place for something that is no node's value.

@@ -185,28 +185,28 @@ GemmCall shape_of_gemm(const Planner& p, const Node& node) {
 }
 
 // Where the product goes: over the state that it is added to, or to a place of its own.
-ResultSlots place_of(Planner& p, const Product& product) {
+ValueSlots place_of(Planner& p, const Product& product) {
   if (product.residual != absent) return {.floats = p.result_over(product.last, product.residual)};
   if (!has_whole_sums(p, p.node(product.node))) return {.floats = p.result(product.last)};
   return p.result_or_rounded(product.last);
 }
 
 // The left operand: floats, or bfloat16.
-ResultSlots left_of(Planner& p, NodeId id) {
+ValueSlots left_of(Planner& p, NodeId id) {
   const Located where = p.stored(id);
-  return where.rounded ? ResultSlots{.rounded = where.slot} : ResultSlots{.floats = p.wide(id)};
+  return where.rounded ? ValueSlots{.rounded = where.slot} : ValueSlots{.floats = p.wide(id)};
 }
 
 void lower_runtime(Planner& planner, const Product& product) {
   const Node& node = planner.node(product.node);
   GemmCall call = shape_of_gemm(planner, node);
   call.bf16 = planner.format() == MatrixFormat::bf16;
-  const ResultSlots a = left_of(planner, node.inputs[0]);
+  const ValueSlots a = left_of(planner, node.inputs[0]);
   const Slot b = planner.wide(node.inputs[1]);
   std::vector<Slot> reads = {a.slot(), b};
   const EpilogueSlots epilogue = epilogue_of(planner, product, reads);
   call.epilogue.activation = product.activation;
-  const ResultSlots c = place_of(planner, product);
+  const ValueSlots c = place_of(planner, product);
   const MatrixFormat format = call.bf16 ? MatrixFormat::bf16 : MatrixFormat::exact;
   planner.add_step({.label = label_of(planner, product, format),
                     .reads = std::move(reads),
@@ -232,9 +232,9 @@ bool reads_rounded(Planner& planner, const Node& node, NodeId operand) {
   if (!packed && !is_runtime_matmul(planner, node)) return false;
   if (node.inputs[0] != operand || node.inputs[1] == operand || node.flag("transpose_x")) return false;
   const std::int64_t k = planner.shape(operand).back(), m = planner.shape(operand).size() / k;
-  if (k % 2 != 0 || k > most_gemm_inputs) return false;
+  if (k % 2 != 0) return false;
   return packed ? m > few_rows && shape_of_call(planner, node).w.format == MatrixFormat::bf16
-                : planner.format() == MatrixFormat::bf16;
+                : k <= most_gemm_inputs && planner.format() == MatrixFormat::bf16;
 }
 
 void lower_product(Planner& planner, const Product& product) {
@@ -242,12 +242,12 @@ void lower_product(Planner& planner, const Product& product) {
   if (is_runtime_matmul(planner, node)) return lower_runtime(planner, product);
   const LinearCall call = shape_of_call(planner, node);
   const std::int64_t images = node.is("conv") ? node.type.shape[0] : 1;
-  const ResultSlots x = left_of(planner, node.inputs[0]);
+  const ValueSlots x = left_of(planner, node.inputs[0]);
   std::vector<Slot> reads = {x.slot()};
   const EpilogueSlots epilogue = epilogue_of(planner, product, reads);
-  const ResultSlots y = call.m > few_rows && call.y_col == 1
-                            ? planner.result_or_rounded(product.last)
-                            : ResultSlots{.floats = planner.result(product.last)};
+  const ValueSlots y = call.m > few_rows && call.y_col == 1
+                           ? planner.result_or_rounded(product.last)
+                           : ValueSlots{.floats = planner.result(product.last)};
   planner.add_step({.label = label_of(planner, product, call.w.format),
                     .reads = std::move(reads),
                     .writes = y.slot(),
