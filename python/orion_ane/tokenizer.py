@@ -8,8 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, SupportsIndex
 
-import tokenizers
-
 from orion_ane import llama2c, llama2c_tokenizer, storage, tokenizer_conversion
 from orion_ane._core import Error
 from orion_ane.text import Utf8Assembler, require_unicode
@@ -230,6 +228,8 @@ def _load_json(path: Path) -> Tokenizer:
 
 
 def _load_gpt2(directory: Path) -> Tokenizer:
+    import tokenizers  # as late as possible: megabytes that training has no use for
+
     vocab, merges = directory / "vocab.json", directory / "merges.txt"
     if not merges.is_file():
         raise Error(f"{merges}: missing; vocab.json needs it")
@@ -305,6 +305,8 @@ def _beside_checkpoint(path: Path) -> Path:
 
 
 def _parse_tokenizer(content: bytes, name: str) -> TokenizersVocabulary:
+    import tokenizers
+
     try:
         parsed = tokenizers.Tokenizer.from_str(content.decode())
     except Exception as error:

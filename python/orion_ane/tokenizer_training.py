@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-
-import tokenizers
-from tokenizers import decoders, models, pre_tokenizers, trainers
+from typing import TYPE_CHECKING
 
 from orion_ane import storage, tokenizer
 from orion_ane._core import Error
 from orion_ane.tokenizer import END_OF_TEXT, Tokenizer
+
+if TYPE_CHECKING:
+    import tokenizers
 
 TYPES = ("bpe", "unigram")
 SMALLEST = 257
@@ -52,6 +53,9 @@ _CONFIG = {
 
 
 def _learn(texts: Iterable[str], vocab: int, kind: str) -> tokenizers.Tokenizer:
+    import tokenizers
+    from tokenizers import decoders, models, pre_tokenizers, trainers
+
     learnt = tokenizers.Tokenizer(models.BPE() if kind == "bpe" else models.Unigram())
     learnt.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     learnt.decoder = decoders.ByteLevel()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any, Protocol
-
-import tokenizers
+from typing import TYPE_CHECKING, Any, Protocol
 
 from orion_ane._core import Error
+
+if TYPE_CHECKING:
+    import tokenizers
 
 SPACE = "\u2581"  # how SentencePiece writes a space
 
