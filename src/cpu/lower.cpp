@@ -62,16 +62,16 @@ void lower_rows(Planner& p, NodeId id, void (*kernel)(ThreadPool&, const RowsCal
   const Slot b = beta == absent ? no_slot : p.wide(beta);
   std::vector<Slot> reads = {x, g, b};
   std::erase(reads, no_slot);
-  const ValueSlots y = kernel == softmax ? ValueSlots{.floats = p.result(id)} : p.result_or_rounded(id);
+  const Located y = p.result_or_rounded(id, kernel != softmax);
   p.add_step({.label = label(node),
               .reads = std::move(reads),
-              .writes = y.slot(),
+              .writes = y.slot,
               .run =
                   [=](const Run& run) {
                     RowsCall now = call;
                     now.x = run.at<float>(x);
-                    now.y = run.at<float>(y.floats);
-                    now.rounded = run.at<std::uint16_t>(y.rounded);
+                    now.y = y.floats_at(run);
+                    now.rounded = y.rounded_at(run);
                     now.gamma = run.at<float>(g);
                     now.beta = run.at<float>(b);
                     kernel(run.pool, now);

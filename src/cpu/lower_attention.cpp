@@ -77,22 +77,20 @@ void lower_attention(Planner& p, NodeId id) {
   const NodeId swap = p.only_user(id);
   const bool swaps = swap != absent && swaps_heads_and_tokens(p.node(swap));
   if (swaps) p.fuse(swap, id);
-  const NodeId last = swaps ? swap : id;
-  const ValueSlots y =
-      call.t > few_queries ? p.result_or_rounded(last) : ValueSlots{.floats = p.result(last)};
+  const Located y = p.result_or_rounded(swaps ? swap : id, call.t > few_queries);
   call.y_rows = swaps ? tokens_first(call.h, call.t, call.dv) : dense_rows(call.h, call.t, call.dv);
   p.add_step(
       {.label = str(label(node), mask == absent && position == absent && !call.causal ? "" : " masked"),
        .reads = std::move(reads),
-       .writes = y.slot(),
+       .writes = y.slot,
        .run =
            [=](const Run& run) {
              AttentionCall now = call;
              now.q = run.at<float>(q.slot) + q.offset;
              now.k = run.at<void>(k.slot);
              now.v = run.at<void>(v.slot);
-             now.y = run.at<float>(y.floats);
-             now.rounded = run.at<std::uint16_t>(y.rounded);
+             now.y = y.floats_at(run);
+             now.rounded = y.rounded_at(run);
              now.mask = run.at<float>(m);
              now.position = run.at<std::int32_t>(start);
              attention(run.pool, now, run.scratch);

@@ -159,11 +159,12 @@ Slot Planner::result(NodeId id) {
   return slot;
 }
 
-ValueSlots Planner::result_or_rounded(NodeId id) {
-  if (shape(id).back() % 2 != 0 || !only_rounded(id)) return {.floats = result(id)};
-  const Slot slot = new_arena_place(bytes_of(node(id).type, DType::fp16));
-  locate(id, {slot, memory_dtype(node(id).type.dtype), true});
-  return {.rounded = slot};
+Located Planner::result_or_rounded(NodeId id, bool can_round) {
+  if (can_round && shape(id).back() % 2 == 0 && only_rounded(id))
+    locate(id, {new_arena_place(bytes_of(node(id).type, DType::fp16)), DType::fp32, true});
+  else
+    result(id);
+  return located_[index(id)];
 }
 
 bool Planner::only_rounded(NodeId id) {

@@ -23,14 +23,10 @@ struct Located {
   Slot slot = no_slot;
   DType dtype = DType::fp32;
   bool rounded = false;  // fp32, kept as bfloat16
-};
 
-/// A value's memory: floats, or bfloat16 where only products of those read it.
-struct ValueSlots {
-  Slot floats = no_slot;
-  Slot rounded = no_slot;
-
-  Slot slot() const { return rounded == no_slot ? floats : rounded; }
+  /// Where a run finds it: one of the two, the other is null.
+  float* floats_at(const Run& run) const { return rounded ? nullptr : run.at<float>(slot); }
+  std::uint16_t* rounded_at(const Run& run) const { return rounded ? run.at<std::uint16_t>(slot) : nullptr; }
 };
 
 /// Rows of a value (B, H, T, D), D elements each side by side, where they are.
@@ -70,9 +66,9 @@ class Planner {
   // -- writing results --------------------------------------------------------------------------
   /// A new place for the node's result; every node gets one, or `alias`, or `locate`.
   Slot result(NodeId id);
-  /// The same for who can write bfloat16 too, which is chosen where all readers are products that would round
-  /// to it anyway.
-  ValueSlots result_or_rounded(NodeId id);
+  /// The same, kept as bfloat16 if whoever writes it `can_round` and all readers are products that would
+  /// round to that anyway.
+  Located result_or_rounded(NodeId id, bool can_round = true);
   /// The place of operand `over`, where that is a state whose new value is the node's result; else a new one.
   Slot result_over(NodeId id, NodeId over);
   /// A place for something that is no node's value.

@@ -185,40 +185,39 @@ GemmCall shape_of_gemm(const Planner& p, const Node& node) {
 }
 
 // Where the product goes: over the state that it is added to, or to a place of its own.
-ValueSlots place_of(Planner& p, const Product& product) {
-  if (product.residual != absent) return {.floats = p.result_over(product.last, product.residual)};
-  if (!has_whole_sums(p, p.node(product.node))) return {.floats = p.result(product.last)};
-  return p.result_or_rounded(product.last);
+Located place_of(Planner& p, const Product& product) {
+  if (product.residual != absent) return {p.result_over(product.last, product.residual)};
+  return p.result_or_rounded(product.last, has_whole_sums(p, p.node(product.node)));
 }
 
 // The left operand: floats, or bfloat16.
-ValueSlots left_of(Planner& p, NodeId id) {
+Located left_of(Planner& p, NodeId id) {
   const Located where = p.stored(id);
-  return where.rounded ? ValueSlots{.rounded = where.slot} : ValueSlots{.floats = p.wide(id)};
+  return where.rounded ? where : Located{p.wide(id)};
 }
 
 void lower_runtime(Planner& planner, const Product& product) {
   const Node& node = planner.node(product.node);
   GemmCall call = shape_of_gemm(planner, node);
   call.bf16 = planner.format() == MatrixFormat::bf16;
-  const ValueSlots a = left_of(planner, node.inputs[0]);
+  const Located a = left_of(planner, node.inputs[0]);
   const Slot b = planner.wide(node.inputs[1]);
-  std::vector<Slot> reads = {a.slot(), b};
+  std::vector<Slot> reads = {a.slot, b};
   const EpilogueSlots epilogue = epilogue_of(planner, product, reads);
   call.epilogue.activation = product.activation;
-  const ValueSlots c = place_of(planner, product);
+  const Located c = place_of(planner, product);
   const MatrixFormat format = call.bf16 ? MatrixFormat::bf16 : MatrixFormat::exact;
   planner.add_step({.label = label_of(planner, product, format),
                     .reads = std::move(reads),
-                    .writes = c.slot(),
+                    .writes = c.slot,
                     .run =
                         [=](const Run& run) {
                           GemmCall now = call;
-                          now.a = run.at<float>(a.floats);
-                          now.a_rounded = run.at<std::uint16_t>(a.rounded);
+                          now.a = a.floats_at(run);
+                          now.a_rounded = a.rounded_at(run);
                           now.b = run.at<float>(b);
-                          now.c = run.at<float>(c.floats);
-                          now.rounded = run.at<std::uint16_t>(c.rounded);
+                          now.c = c.floats_at(run);
+                          now.rounded = c.rounded_at(run);
                           now.epilogue = epilogue.at(run);
                           gemm(run.pool, now, run.scratch);
                         },
@@ -242,22 +241,20 @@ void lower_product(Planner& planner, const Product& product) {
   if (is_runtime_matmul(planner, node)) return lower_runtime(planner, product);
   const LinearCall call = shape_of_call(planner, node);
   const std::int64_t images = node.is("conv") ? node.type.shape[0] : 1;
-  const ValueSlots x = left_of(planner, node.inputs[0]);
-  std::vector<Slot> reads = {x.slot()};
+  const Located x = left_of(planner, node.inputs[0]);
+  std::vector<Slot> reads = {x.slot};
   const EpilogueSlots epilogue = epilogue_of(planner, product, reads);
-  const ValueSlots y = call.m > few_rows && call.y_col == 1
-                           ? planner.result_or_rounded(product.last)
-                           : ValueSlots{.floats = planner.result(product.last)};
+  const Located y = planner.result_or_rounded(product.last, call.m > few_rows && call.y_col == 1);
   planner.add_step({.label = label_of(planner, product, call.w.format),
                     .reads = std::move(reads),
-                    .writes = y.slot(),
+                    .writes = y.slot,
                     .run =
                         [=](const Run& run) {
                           LinearCall now = call;
-                          now.x = run.at<float>(x.floats);
-                          now.x_rounded = run.at<std::uint16_t>(x.rounded);
-                          now.y = run.at<float>(y.floats);
-                          now.rounded = run.at<std::uint16_t>(y.rounded);
+                          now.x = x.floats_at(run);
+                          now.x_rounded = x.rounded_at(run);
+                          now.y = y.floats_at(run);
+                          now.rounded = y.rounded_at(run);
                           now.epilogue = epilogue.at(run);
                           linear(run.pool, now, run.scratch);
                           const std::int64_t step = call.m * call.w.n;

@@ -217,9 +217,9 @@ End TrainerParts::make_loss(std::int64_t first, std::int64_t count) {
           .gradients = whole.gradients};
 }
 
-// Nothing if there is no weight to train.
+// Nothing if there is no weight to train, or if the backward stage gives its gradient.
 StageProgram TrainerParts::compile_gradients(const Stages& stages) {
-  return stages.gradients.empty() ? StageProgram() : on_host->compile(stages.weights);
+  return stages.weights.outputs().empty() ? StageProgram() : on_host->compile(stages.weights);
 }
 
 void TrainerParts::make_segments() {
@@ -236,7 +236,7 @@ Segment TrainerParts::make_segment(const SegmentShape& shape) {
   const Stages stages = layer_stages(graph, in_place, trained());
   segment.forward = on_device->compile(stages.forward);
   segment.backward = on_device->compile(stages.backward);
-  if (!in_place) segment.weights = compile_gradients(stages);
+  segment.weights = compile_gradients(stages);
   segment.gradients = stages.gradients;
   return segment;
 }
@@ -261,9 +261,8 @@ void TrainerParts::make_planes() {
   for (Segment& segment : segments) {
     for (const Port& port : segment.forward.program->outputs())
       if (port.name != "hidden") segment.taps.emplace(port.name, Tensor(port.type));
-    if (in_place) continue;
     for (const Port& port : segment.backward.program->outputs())
-      if (port.name != "d_x") segment.taps.emplace(port.name, Tensor(port.type));
+      if (port.name.starts_with("cut_")) segment.taps.emplace(port.name, Tensor(port.type));
   }
 }
 

@@ -86,6 +86,29 @@ struct Stored {
   }
 };
 
+/// A matrix (N, K) in panels of some format.
+struct PackedMatrix {
+  Panels panels;
+  std::vector<std::byte> memory;
+
+  PackedMatrix(ThreadPool& pool, MatrixFormat format, const Floats& w, std::int64_t n, std::int64_t k)
+      : panels{nullptr, DType::fp32, n, k, format}, memory(panels.bytes()) {
+    panels.data = memory.data();
+    pack_panels(pool, {w.data(), DType::fp32, k, 1}, panels);
+  }
+  Floats unpacked(ThreadPool& pool) const {
+    Floats w(index(panels.n * panels.k));
+    unpack_panels(pool, panels, {w.data(), DType::fp32, panels.k, 1});
+    return w;
+  }
+};
+
+/// To bfloat16.
+inline Floats rounded(Floats values) {
+  for (float& value : values) value = bfloat_to_float(float_to_bfloat(value));
+  return values;
+}
+
 inline constexpr std::int64_t odd_sizes[] = {1, 2, 3, 7, 17, 31, 33, 64, 65, 100, 129};
 
 }  // namespace orion::cpu

@@ -18,11 +18,6 @@ struct Place {
 
 using Kernel = std::function<void(ThreadPool&, const Place&)>;
 
-Floats rounded(Floats values) {
-  for (float& value : values) value = bfloat_to_float(float_to_bfloat(value));
-  return values;
-}
-
 std::vector<std::uint16_t> bits_of(const Floats& values) {
   std::vector<std::uint16_t> bits;
   for (const float value : values) bits.push_back(float_to_bfloat(value));
@@ -68,32 +63,20 @@ Floats check_places(std::int64_t count, const Kernel& kernel, bool can_round = t
   return want;
 }
 
-struct Weights {
-  Panels panels;
-  std::vector<std::byte> memory;
-
-  Weights(MatrixFormat format, std::int64_t n, std::int64_t k)
-      : panels{nullptr, DType::fp32, n, k, format}, memory(panels.bytes()) {
-    panels.data = memory.data();
-    const Floats w = random_floats(n * k, 2);
-    ThreadPool one(1);
-    pack_panels(one, {w.data(), DType::fp32, k, 1}, panels);
-  }
-};
-
 constexpr Activation activations[] = {Activation::none, Activation::silu, Activation::gelu_tanh};
 
 }  // namespace
 
 TEST_CASE("results of products with packed weights") {
-  on_every_isa([] {
+  ThreadPool one(1);
+  on_every_isa([&] {
     for (const MatrixFormat format : {MatrixFormat::exact, MatrixFormat::bf16, MatrixFormat::int8})
       for (const std::int64_t n : {6, 50, 64, 160})
         for (const std::int64_t k : {2, 64, 770})
           for (const Activation activation : activations) {
             const std::int64_t m = 70;
             INFO("n " << n << " k " << k << " in " << matrix_format_name(format));
-            const Weights w(format, n, k);
+            const PackedMatrix w(one, format, random_floats(n * k, 2), n, k);
             const Floats x = random_floats(m * k, 1), more = random_floats(m * n, 3);
             const std::vector<std::uint16_t> x_bits = bits_of(x);
             LinearCall call{.x = x.data(), .m = m, .x_row = k, .w = w.panels, .y_row = n, .epilogue = {}};

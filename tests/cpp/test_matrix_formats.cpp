@@ -12,27 +12,6 @@ namespace {
 
 constexpr MatrixFormat formats[] = {MatrixFormat::bf16, MatrixFormat::int8, MatrixFormat::int4};
 
-struct PackedMatrix {
-  Panels panels;
-  std::vector<std::byte> memory;
-
-  PackedMatrix(ThreadPool& pool, MatrixFormat format, const Floats& w, std::int64_t n, std::int64_t k)
-      : panels{nullptr, DType::fp32, n, k, format}, memory(panels.bytes()) {
-    panels.data = memory.data();
-    pack_panels(pool, {w.data(), DType::fp32, k, 1}, panels);
-  }
-  Floats unpacked(ThreadPool& pool) const {
-    Floats w(index(panels.n * panels.k));
-    unpack_panels(pool, panels, {w.data(), DType::fp32, panels.k, 1});
-    return w;
-  }
-};
-
-Floats rounded(Floats values) {
-  for (float& value : values) value = bfloat_to_float(float_to_bfloat(value));
-  return values;
-}
-
 // Whether a product of m rows rounds its activations to 127 levels in groups.
 bool rounds_to_levels(MatrixFormat format, std::int64_t m) {
   if (format == MatrixFormat::int8) return m <= 4 || kernels().multiplies_bytes;

@@ -207,6 +207,15 @@ Tensor sum(const Tensor& x, const Tensor& y) {
   return result;
 }
 
+// A value of the joint graph, or a gradient added in fp32 to what it was.
+void check_result(const TensorMap& given, const std::string& name, const Values& values, const Tensor& wanted,
+                  double tolerance) {
+  const auto before = values.before.find(name);
+  const bool is_sum = before != values.before.end();
+  check_near(given, name, is_sum ? sum(before->second, wanted) : wanted, tolerance);
+  CHECK(given.at(name).dtype() == (is_sum ? DType::fp32 : wanted.dtype()));
+}
+
 // Stages and the joint graph against the joint graph's own values. Stages that compute in another width
 // than the joint graph round differently.
 void check_values(const Differentiated& whole, const Stages& stages, double tolerance) {
@@ -224,13 +233,8 @@ void check_values(const Differentiated& whole, const Stages& stages, double tole
   TensorMap inputs = values.inputs;
   inputs.insert(values.before.begin(), values.before.end());
   const TensorMap summed = evaluate(accumulating(whole), inputs, values.weights);
-  for (const Output& output : whole.graph.outputs()) {
-    const auto before = values.before.find(output.name);
-    const Tensor& wanted = joint.at(output.name);
-    check_near(summed, output.name, before == values.before.end() ? wanted : sum(before->second, wanted),
-               tolerance);
-    CHECK(summed.at(output.name).dtype() == (before == values.before.end() ? wanted.dtype() : DType::fp32));
-  }
+  for (const Output& output : whole.graph.outputs())
+    check_result(summed, output.name, values, joint.at(output.name), tolerance);
 }
 
 // A backward stage that gives the weights' gradients too.
@@ -246,12 +250,8 @@ void check_two_stages(const Differentiated& whole, double tolerance) {
   const TensorMap last = evaluate(stages.backward, staged, values.weights);
   for (const Output& output : whole.graph.outputs()) {
     CAPTURE(output.name);
-    const Tensor& wanted = joint.at(output.name);
-    const auto before = values.before.find(output.name);
-    const auto given = std::ranges::find(whole.outputs, output.name) == whole.outputs.end() ? last : staged;
-    check_near(given, output.name, before == values.before.end() ? wanted : sum(before->second, wanted),
-               tolerance);
-    CHECK(given.at(output.name).dtype() == (before == values.before.end() ? wanted.dtype() : DType::fp32));
+    const bool is_forward = std::ranges::find(whole.outputs, output.name) != whole.outputs.end();
+    check_result(is_forward ? staged : last, output.name, values, joint.at(output.name), tolerance);
   }
 }
 
