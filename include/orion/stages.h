@@ -40,6 +40,10 @@ Differentiated differentiate(const Graph& graph, std::span<const std::string> in
 /// In one graph, fp32 inside; each gradient is a state: dw_<i> of before, plus the gradient.
 Graph accumulating(const Differentiated& whole);
 
+/// What `accumulating` gives, or a stage, with gradients as they are instead of added to their states, which
+/// are no inputs then. A gradient that is scattered into its state still is: that has to be zeros.
+Graph overwriting(const Graph& adding, std::span<const GradientPort> gradients);
+
 struct Stages {
   Graph forward;
   Graph backward;  // empty if there is nothing for it to give

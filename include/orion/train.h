@@ -113,8 +113,8 @@ class Trainer {
   /// targets int32 (B, S); a target of -100 does not count. Returns the mean loss. Error naming the first
   /// value that is not finite if the loss is not.
   double accumulate(const Tensor& ids, const Tensor& targets);
-  /// One step of the optimizer with the gradients so far, which are then zero again, and the new weights onto
-  /// the device. DeviceError if the device keeps computing with old ones.
+  /// One step of the optimizer with the gradients so far, which then begin anew, and the new weights onto the
+  /// device. DeviceError if the device keeps computing with old ones.
   StepReport step(double learning_rate);
   /// Where several processes train together, each with its own micro-batches: before a step all of them set
   /// this, as they do the gradients, to the sum over the processes.
@@ -127,7 +127,9 @@ class Trainer {
   const TrainOptions& options() const;
   /// "cpu", "sim:macos26".
   std::string_view device() const;
-  /// Every tensor in training, in the order of use: all of the model's, or its adapters'.
+  /// Every tensor in training, in the order of use: all of the model's, or its adapters'. Gradients without a
+  /// micro-batch since the last step are zero when this is called; memory of an earlier call may still hold
+  /// that step's.
   const std::vector<Parameter>& parameters() const;
   std::int64_t parameter_count() const;
   TrainState state() const;

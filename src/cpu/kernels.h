@@ -369,10 +369,10 @@ void scatter_add_rows(ThreadPool& pool, const float* from, std::span<const std::
 // -- the optimizer --------------------------------------------------------------------------------
 
 /// dw = g scale; m = beta1 m + (1 - beta1) dw; v = beta2 v + (1 - beta2) dw^2;
-/// w = w keep - size m / (sqrt(v) root + epsilon); g = 0.
+/// w = w keep - size m / (sqrt(v) root + epsilon).
 struct AdamwCall {
   float* w = nullptr;
-  float* g = nullptr;
+  const float* g = nullptr;
   float* m = nullptr;
   float* v = nullptr;
   std::int64_t count = 0;

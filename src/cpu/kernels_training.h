@@ -183,7 +183,6 @@ void adamw(const AdamwCall& call, std::int64_t begin, std::int64_t end) {
     (V::load(call.w + i, n) * keep - size * m / (sqrt(v) * root + epsilon)).store(call.w + i, n);
     m.store(call.m + i, n);
     v.store(call.v + i, n);
-    V(0.0F).store(call.g + i, n);
   });
 }
 

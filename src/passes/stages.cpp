@@ -7,6 +7,8 @@
 #include "orion/passes.h"
 
 #include <algorithm>
+#include <map>
+#include <set>
 
 namespace orion {
 namespace {
@@ -288,6 +290,25 @@ Graph accumulating(const Differentiated& whole) {
       to.output(output);
   output_gradients(to, whole);
   return std::move(to.graph());
+}
+
+Graph overwriting(const Graph& adding, std::span<const GradientPort> gradients) {
+  std::map<NodeId, NodeId> alone;  // by the sum with the state, what is added
+  std::set<NodeId> states;
+  for (const GradientPort& gradient : gradients) {
+    const NodeId sum = *output_node(adding, gradient.port);
+    if (!adding.node(sum).is("add")) continue;
+    states.insert(adding.node(sum).inputs[0]);
+    alone.emplace(sum, adding.node(sum).inputs[1]);
+  }
+  StageGraph made(adding, false);
+  for (NodeId id = 0; id < adding.size(); ++id)
+    if (!states.contains(id) && !alone.contains(id)) made.copy(id);
+  for (const Output& output : adding.outputs()) {
+    const auto found = alone.find(output.node);
+    made.graph().output(output.name, made.value(found == alone.end() ? output.node : found->second));
+  }
+  return std::move(made.graph());
 }
 
 Stages in_stages(const Differentiated& whole, const std::function<bool(const Node&)>& repeat, bool apart) {

@@ -37,9 +37,8 @@ void adamw_step(std::span<const Parameter> parameters, const AdamW& options, dou
   }
 }
 
-void clear_gradients(std::span<const Parameter> parameters) {
-  for (const Parameter& parameter : parameters)
-    std::memset(parameter.gradient.data(), 0, parameter.gradient.bytes());
+void clear_gradient(const Parameter& parameter) {
+  std::memset(parameter.gradient.data(), 0, parameter.gradient.bytes());
 }
 
 }  // namespace orion

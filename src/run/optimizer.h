@@ -8,10 +8,10 @@ namespace orion {
 /// The square root of the sum of all gradients' squares, in double. Does not depend on the number of threads.
 double gradient_norm(std::span<const Parameter> parameters);
 
-/// One step with gradient `factor` g; step counts from 1. Gradients are zero afterwards.
+/// One step with gradient `factor` g; step counts from 1.
 void adamw_step(std::span<const Parameter> parameters, const AdamW& options, double learning_rate,
                 double factor, std::int64_t step);
 
-void clear_gradients(std::span<const Parameter> parameters);
+void clear_gradient(const Parameter& parameter);
 
 }  // namespace orion

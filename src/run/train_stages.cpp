@@ -33,6 +33,11 @@ StageProgram StageCompiler::compile(const Graph& graph) {
   return stage;
 }
 
+GradientStage StageCompiler::compile(const Graph& graph, const std::vector<GradientPort>& gradients) {
+  const StageProgram adding = compile(graph);
+  return {adding, gradients.empty() ? adding : compile(overwriting(graph, gradients)), gradients};
+}
+
 void run_stage(const StageProgram& stage, const Memory& memory,
                const std::function<Tensor(const std::string&)>& weight_of) {
   const auto bound = [&](const Port& port) {

@@ -12,6 +12,12 @@ struct StageProgram {
   std::vector<WeightPort> weights;
 };
 
+/// A stage that may give weights' gradients, added to what they were or written over it.
+struct GradientStage {
+  StageProgram adding, overwriting;
+  std::vector<GradientPort> gradients;
+};
+
 /// Compiles stages, each once: layers that are alike share a program where weights are inputs.
 class StageCompiler {
  public:
@@ -24,6 +30,7 @@ class StageCompiler {
   StageCompiler(Device& device, MatrixFormat products) : device_(device), products_(products) {}
 
   StageProgram compile(const Graph& graph);
+  GradientStage compile(const Graph& graph, const std::vector<GradientPort>& gradients);
   std::int64_t programs() const { return static_cast<std::int64_t>(made_.size()); }
   double seconds() const { return seconds_; }
 

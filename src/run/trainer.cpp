@@ -38,6 +38,7 @@ struct Trainer::Impl : TrainerParts {
   TrainState state;
   TrainTimes times;
   Accumulated accumulated;
+  std::vector<bool> has_gradient;  // of the parameters: whether theirs is of this step
   std::int64_t micro_batches = 0;  // since the last step
   std::int64_t updates = 0, checks = 0;
 
@@ -48,6 +49,35 @@ struct Trainer::Impl : TrainerParts {
                        : in_place                      ? 1.0
                                                        : default_half_scale;
     if (!in_place) queue.emplace(most_waiting);
+    has_gradient.resize(parameters.size());
+  }
+
+  // -- gradients ----------------------------------------------------------------------------------
+
+  // The stage's program for the gradients that there are, which it then has given: the first of a step are
+  // written over those of the last one.
+  const StageProgram& program_of(const GradientStage& stage) {
+    std::vector<std::size_t> places;
+    for (const GradientPort& gradient : stage.gradients) places.push_back(by_name.at(gradient.weight));
+    const bool first = std::ranges::none_of(places, [this](std::size_t i) { return has_gradient[i]; });
+    const StageProgram& chosen = first ? stage.overwriting : stage.adding;
+    for (std::size_t i = 0; i < places.size(); ++i)
+      if (has_port(chosen.program->inputs(), stage.gradients[i].port)) need_gradient(places[i]);
+    for (const std::size_t i : places) has_gradient[i] = true;
+    return chosen;
+  }
+
+  static bool has_port(const std::vector<Port>& ports, std::string_view name) {
+    return std::ranges::find(ports, name, &Port::name) != ports.end();
+  }
+
+  // Zero, if there is none yet.
+  void need_gradient(std::size_t i) {
+    if (!has_gradient[i]) clear_gradient(parameters[i]);
+    has_gradient[i] = true;
+  }
+  void need_gradients() {
+    for (std::size_t i = 0; i < parameters.size(); ++i) need_gradient(i);
   }
 
   // -- running ------------------------------------------------------------------------------------
@@ -94,11 +124,12 @@ struct Trainer::Impl : TrainerParts {
   }
 
   // The sum over all tokens.
-  double run_losses(StageProgram End::* stage, const Tensor& ids, const Tensor& targets) {
+  template <class Program>
+  double run_losses(const Program& program, const Tensor& ids, const Tensor& targets) {
     const Timed timed(times.host);
     double sum = 0.0;
     for (const End& part : losses) {
-      run_stage(part.*stage, memory_of(part, ids, targets), values());
+      run_stage(program(part), memory_of(part, ids, targets), values());
       sum += static_cast<double>(shared.at("loss").as<float>()[0]);
     }
     return sum;
@@ -112,12 +143,13 @@ struct Trainer::Impl : TrainerParts {
     draw_masks();
     run_forward(ids, targets);
     shared.at("d_loss").as<float>()[0] = static_cast<float>(state.loss_scale / static_cast<double>(tokens()));
-    const double sum = run_losses(&End::backward, ids, targets);
+    const double sum = run_losses(
+        [this](const End& part) -> const StageProgram& { return program_of(part.backward); }, ids, targets);
     if (!std::isfinite(sum)) fail_not_finite(sum);
     run_backward();
-    if (!embedding.gradients.empty()) {
+    if (!embedding.backward.gradients.empty()) {
       const Timed timed(times.host);
-      run_stage(embedding.backward, memory_of(embedding, ids, targets), values());
+      run_stage(program_of(embedding.backward), memory_of(embedding, ids, targets), values());
     }
     accumulated.loss += sum;
     accumulated.targets += counted;
@@ -129,11 +161,12 @@ struct Trainer::Impl : TrainerParts {
     for (std::size_t i = segments.size(); i-- > 0;) {
       {
         const Timed timed(times.device);
-        run_stage(segments[i].backward, memory_of(i), device_values());
+        run_stage(program_of(segments[i].backward), memory_of(i), device_values());
       }
-      if (segments[i].weights.program == nullptr) continue;
+      if (segments[i].weights.gradients.empty()) continue;
       const Timed timed(times.gradients);
-      const auto gradients = [this, i] { run_stage(segments[i].weights, memory_of(i), values()); };
+      const StageProgram& program = program_of(segments[i].weights);
+      const auto gradients = [this, i, &program] { run_stage(program, memory_of(i), values()); };
       if (queue)
         queue->add(gradients);
       else
@@ -151,13 +184,13 @@ struct Trainer::Impl : TrainerParts {
     const TrainTimes before = times;  // of the step that is under way
     fill_masks([](const Mask& mask) { open_mask(mask.value); });
     run_forward(ids, targets);
-    const double sum = run_losses(&End::forward, ids, targets);
+    const double sum =
+        run_losses([](const End& part) -> const StageProgram& { return part.forward; }, ids, targets);
     times = before;
     return sum / static_cast<double>(counted);
   }
 
   [[noreturn]] void fail_not_finite(double sum) {
-    clear_gradients(parameters);
     forget_micro_batches();
     fail("train: the loss of step ", state.step + 1, " is ", sum, "; the first value that is not finite is ",
          first_not_finite());
@@ -189,6 +222,7 @@ struct Trainer::Impl : TrainerParts {
         static_cast<double>(tokens()) / (state.loss_scale * static_cast<double>(accumulated.targets));
     {
       const Timed timed(times.optimizer);
+      need_gradients();
       report.gradient_norm = gradient_norm(parameters) * factor;
     }
     report.skipped = !std::isfinite(report.gradient_norm);
@@ -204,6 +238,7 @@ struct Trainer::Impl : TrainerParts {
   void forget_micro_batches() {
     accumulated = {};
     micro_batches = 0;
+    has_gradient.assign(parameters.size(), false);
   }
 
   double clipping(double norm) const {
@@ -212,7 +247,7 @@ struct Trainer::Impl : TrainerParts {
 
   void skip() {
     const std::string first = first_infinite_gradient();
-    clear_gradients(parameters);
+    forget_micro_batches();
     if (!options.loss_scale.dynamic || in_place || state.loss_scale <= least_scale)
       fail("train: the gradients of step ", state.step, " are not finite, first that of '", first,
            "'; the weights have not changed");
@@ -325,6 +360,7 @@ std::string_view Trainer::device() const {
   return impl_->device.name();
 }
 const std::vector<Parameter>& Trainer::parameters() const {
+  impl_->need_gradients();
   return impl_->parameters;
 }
 std::int64_t Trainer::parameter_count() const {

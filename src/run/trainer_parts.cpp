@@ -193,8 +193,7 @@ void TrainerParts::make_embedding() {
                .first = 0,
                .count = tokens(),
                .forward = on_host->compile(graph),
-               .backward = compile_gradients(in_stages(whole)),
-               .gradients = whole.gradients};
+               .backward = compile_gradients(in_stages(whole))};
 }
 
 void TrainerParts::make_losses() {
@@ -213,13 +212,13 @@ End TrainerParts::make_loss(std::int64_t first, std::int64_t count) {
           .first = first,
           .count = count,
           .forward = on_host->compile(graph),
-          .backward = on_host->compile(accumulating(whole)),
-          .gradients = whole.gradients};
+          .backward = on_host->compile(accumulating(whole), whole.gradients)};
 }
 
 // Nothing if there is no weight to train, or if the backward stage gives its gradient.
-StageProgram TrainerParts::compile_gradients(const Stages& stages) {
-  return stages.weights.outputs().empty() ? StageProgram() : on_host->compile(stages.weights);
+GradientStage TrainerParts::compile_gradients(const Stages& stages) {
+  if (stages.weights.outputs().empty()) return {};
+  return on_host->compile(stages.weights, stages.gradients);
 }
 
 void TrainerParts::make_segments() {
@@ -235,9 +234,10 @@ Segment TrainerParts::make_segment(const SegmentShape& shape) {
   const Graph graph = with_adapters(training_layer(config, shape), segment.masks);
   const Stages stages = layer_stages(graph, in_place, trained());
   segment.forward = on_device->compile(stages.forward);
-  segment.backward = on_device->compile(stages.backward);
   segment.weights = compile_gradients(stages);
-  segment.gradients = stages.gradients;
+  const bool apart = segment.weights.adding.program != nullptr;
+  segment.backward =
+      on_device->compile(stages.backward, apart ? std::vector<GradientPort>() : stages.gradients);
   return segment;
 }
 
@@ -261,14 +261,14 @@ void TrainerParts::make_planes() {
   for (Segment& segment : segments) {
     for (const Port& port : segment.forward.program->outputs())
       if (port.name != "hidden") segment.taps.emplace(port.name, Tensor(port.type));
-    for (const Port& port : segment.backward.program->outputs())
+    for (const Port& port : segment.backward.adding.program->outputs())
       if (port.name.starts_with("cut_")) segment.taps.emplace(port.name, Tensor(port.type));
   }
 }
 
-Tensor TrainerParts::gradient_memory(const std::vector<GradientPort>& gradients, const Port& port) const {
-  const auto found = std::ranges::find(gradients, port.name, &GradientPort::port);
-  return found == gradients.end() ? Tensor() : parameters[by_name.at(found->weight)].gradient;
+Tensor TrainerParts::gradient_memory(const GradientStage& stage, const Port& port) const {
+  const auto found = std::ranges::find(stage.gradients, port.name, &GradientPort::port);
+  return found == stage.gradients.end() ? Tensor() : parameters[by_name.at(found->weight)].gradient;
 }
 
 Memory TrainerParts::memory_of(std::size_t i) const {
@@ -278,7 +278,8 @@ Memory TrainerParts::memory_of(std::size_t i) const {
     if (port.name == "hidden") return x[i + 1];
     if (port.name == "d_x") return dx[i];
     if (port.name == "d_hidden") return dx[i + 1];
-    if (const Tensor gradient = gradient_memory(segment.gradients, port); !gradient.empty()) return gradient;
+    for (const GradientStage* stage : {&segment.backward, &segment.weights})
+      if (const Tensor gradient = gradient_memory(*stage, port); !gradient.empty()) return gradient;
     if (const Tensor mask = mask_memory(segment.masks, port.name); !mask.empty()) return mask;
     if (const auto tap = segment.taps.find(port.name); tap != segment.taps.end()) return tap->second;
     return shared.at(port.name);
@@ -289,7 +290,7 @@ Memory TrainerParts::memory_of(const End& end, const Tensor& ids, const Tensor& 
   return [&, this](const Port& port) -> Tensor {
     if (const Tensor plane = end_plane(end, port, ids, targets); !plane.empty())
       return end.count == tokens() ? plane : first_axis(plane, end.first, end.count);
-    if (const Tensor gradient = gradient_memory(end.gradients, port); !gradient.empty()) return gradient;
+    if (const Tensor gradient = gradient_memory(end.backward, port); !gradient.empty()) return gradient;
     return shared.at(port.name);
   };
 }

@@ -18,9 +18,9 @@ struct Mask {
 struct Segment {
   std::string name;
   SegmentShape shape;
-  StageProgram forward, backward;
-  StageProgram weights;  // none where the backward program gives the weights' gradients
-  std::vector<GradientPort> gradients;
+  StageProgram forward;
+  GradientStage backward;
+  GradientStage weights;  // none where the backward stage gives the weights' gradients
   std::vector<Mask> masks;
   TensorMap taps;  // and, where gradients wait, cuts
 };
@@ -29,8 +29,8 @@ struct Segment {
 struct End {
   std::size_t plane = 0;  // of x
   std::int64_t first = 0, count = 0;
-  StageProgram forward, backward;
-  std::vector<GradientPort> gradients;
+  StageProgram forward;
+  GradientStage backward;
 };
 
 struct TrainerParts {
@@ -92,11 +92,11 @@ struct TrainerParts {
   End make_loss(std::int64_t first, std::int64_t count);
   void make_segments();
   Segment make_segment(const SegmentShape& shape);
-  StageProgram compile_gradients(const Stages& stages);
+  GradientStage compile_gradients(const Stages& stages);
   void make_planes();
 
   Tensor end_plane(const End& end, const Port& port, const Tensor& ids, const Tensor& targets) const;
-  Tensor gradient_memory(const std::vector<GradientPort>& gradients, const Port& port) const;
+  Tensor gradient_memory(const GradientStage& stage, const Port& port) const;
 };
 
 }  // namespace orion

@@ -237,6 +237,28 @@ void check_values(const Differentiated& whole, const Stages& stages, double tole
     check_result(summed, output.name, values, joint.at(output.name), tolerance);
 }
 
+// Gradients as they are, but where rows are scattered into what was there.
+void check_overwriting(const Differentiated& whole, double tolerance) {
+  const Values values(whole);
+  const TensorMap joint = evaluate(whole.graph, values.inputs, values.weights);
+  const Graph graph = overwriting(accumulating(whole), whole.gradients);
+  TensorMap inputs = values.inputs;
+  for (const auto& [name, before] : values.before) {
+    const NodeId last = std::ranges::find(graph.outputs(), name, &Output::name)->node;
+    CHECK(graph.find(name).has_value() == graph.node(last).is("scatter"));
+    if (graph.find(name)) inputs.emplace(name, before);
+  }
+  const TensorMap written = evaluate(graph, inputs, values.weights);
+  for (const Output& output : whole.graph.outputs()) {
+    CAPTURE(output.name);
+    const Tensor& wanted = joint.at(output.name);
+    check_near(written, output.name,
+               graph.find(output.name) ? sum(values.before.at(output.name), wanted) : wanted, tolerance);
+    CHECK(written.at(output.name).dtype() ==
+          (values.before.contains(output.name) ? DType::fp32 : wanted.dtype()));
+  }
+}
+
 // A backward stage that gives the weights' gradients too.
 void check_two_stages(const Differentiated& whole, double tolerance) {
   const Stages stages = in_stages(whole, {}, false);
@@ -346,6 +368,7 @@ void check_stages(const Differentiated& whole, double tolerance) {
   check_crossings(stages);
   check_values(whole, stages, tolerance);
   check_two_stages(whole, tolerance);
+  check_overwriting(whole, tolerance);
 }
 
 // -- gradients ------------------------------------------------------------------------------------

@@ -284,6 +284,7 @@ TEST_CASE("AdamW and the sum of squares") {
         const double first = 0.9 * static_cast<double>(m[i]) + 0.1 * dw;
         const double second = 0.99 * static_cast<double>(v[i]) + 0.01 * dw * dw;
         want[i] = static_cast<double>(w[i]) * 0.97 - 0.1 * first / (std::sqrt(second) * 2.0 + 1e-3);
+        want[w.size() + i] = static_cast<double>(g[i]);  // as it was
         want[2 * w.size() + i] = first;
         want[3 * w.size() + i] = second;
         squares += static_cast<double>(g[i]) * static_cast<double>(g[i]);
