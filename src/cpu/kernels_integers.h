@@ -89,11 +89,12 @@ template <class V, int R, int NV, class Kind>
 [[gnu::always_inline]] inline void add_group(const QuantisedRows<R>& x, const std::byte* scales,
                                              const std::byte* words, V (*sums)[std::size_t{R}]) {
   using Words = typename V::Integers;
+  constexpr bool in_pairs = Kind::parts == 2 && V::sums_nibble_pairs;
   Words totals[std::size_t{NV}][std::size_t{R}];
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 8
-    for (int j = 0; j < NV; ++j) totals[j][r] = Words(x.start[r]);
+    for (int j = 0; j < NV; ++j) totals[j][r] = Words(in_pairs ? 0 : x.start[r]);
 #pragma GCC unroll 8
   for (std::int64_t i = 0; i < Kind::rows; ++i, words += panel_width * 4) {
     Words w[std::size_t{Kind::parts}][std::size_t{NV}];
@@ -114,6 +115,8 @@ template <class V, int R, int NV, class Kind>
         for (int j = 0; j < NV; ++j) {
           if constexpr (Kind::parts == 1)
             totals[j][r] = dot_bytes(totals[j][r], w[part][j], levels);
+          else if constexpr (in_pairs)
+            totals[j][r] = add_nibble_pairs(totals[j][r], w[part][j], levels);
           else
             totals[j][r] = dot_nibbles(totals[j][r], w[part][j], levels);
         }
@@ -123,8 +126,18 @@ template <class V, int R, int NV, class Kind>
   for (int j = 0; j < NV; ++j) {
     const V scale = V::load(reinterpret_cast<const std::uint16_t*>(scales) + j * V::lanes);
 #pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) sums[j][r] = fma(to_floats(totals[j][r]), scale * V(x.scale[r]), sums[j][r]);
+    for (int r = 0; r < R; ++r) {
+      if constexpr (in_pairs) totals[j][r] = sum_of_pairs(Words(x.start[r]), totals[j][r]);
+      sums[j][r] = fma(to_floats(totals[j][r]), scale * V(x.scale[r]), sums[j][r]);
+    }
   }
+}
+
+/// Vectors of outputs that R rows meet at once: as many sums as a whole tile has.
+template <class V, int R>
+constexpr int vectors_at_once() {
+  constexpr int fitting = power_of_two_up_to(V::group_rows * V::group_vectors / R);
+  return fitting < panel_vectors<V> ? fitting : panel_vectors<V>;
 }
 
 /// c (R, panel_width) = or += x (R, groups) times as many groups of one panel; what `finish` gives a place
@@ -132,7 +145,7 @@ template <class V, int R, int NV, class Kind>
 template <class V, int R, class Kind>
 void multiply_groups(const QuantisedRows<R>* x, std::int64_t groups, const std::byte* panel, float* c,
                      bool add, const Finish& finish = {}, Ahead* ahead = nullptr) {
-  constexpr int NV = V::group_vectors;
+  constexpr int NV = vectors_at_once<V, R>();
   constexpr int all = panel_vectors<V>;
   V sums[std::size_t{all}][std::size_t{R}];
 #pragma GCC unroll 8
@@ -141,7 +154,7 @@ void multiply_groups(const QuantisedRows<R>* x, std::int64_t groups, const std::
     for (int r = 0; r < R; ++r) sums[j][r] = add ? V::load(c + r * panel_width + j * V::lanes) : V(0.0F);
   for (std::int64_t g = 0; g < groups; ++g, panel += group_bytes<Kind>) {
     if (ahead != nullptr) ahead->turn();
-#pragma GCC unroll 8
+#pragma GCC unroll 1
     for (int j = 0; j < all; j += NV)
       add_group<V, R, NV, Kind>(x[g], panel + j * V::lanes * 2, panel + scales_bytes + j * V::lanes * 4,
                                 sums + j);

@@ -31,6 +31,7 @@ struct Vec {
   static constexpr int group_rows = 6;  // 6 x 2 sums of integers, 6 x 2 of floats, 2 of the panel, 1 of x
   static constexpr int group_vectors = 2;
   static constexpr bool multiplies_nibbles = true;
+  static constexpr bool sums_nibble_pairs = false;
 #if defined(__AVX512BF16__) && defined(__AVX512VNNI__)
   static constexpr bool dots_pairs = true;
   static constexpr int dot_bias = 128;

@@ -37,6 +37,7 @@ struct Vec {
   static constexpr bool multiplies_bytes = false;
 #endif
   static constexpr bool multiplies_nibbles = multiplies_bytes;
+  static constexpr bool sums_nibble_pairs = false;
   static constexpr int group_rows = 4;
   static constexpr int group_vectors = 4;
 

@@ -39,6 +39,9 @@ struct Vec {
   /// Whether, for many rows, their dot products are faster than expanding 8 or 4 bits to floats or pairs.
   static constexpr bool multiplies_bytes = false;
   static constexpr bool multiplies_nibbles = false;
+  /// Whether dot products of a group of half bytes are summed in 16 bits, by add_nibble_pairs instead of
+  /// dot_nibbles: eight times 2 * 15 * 127 fits.
+  static constexpr bool sums_nibble_pairs = false;
 
   Floats v;
 

@@ -88,10 +88,9 @@ Floats transpose_of(const Floats& x, std::int64_t rows, std::int64_t cols) {
   return t;
 }
 
-void check_exact(MatrixFormat format, std::int64_t m, std::int64_t n, std::int64_t k) {
+void check_exact(MatrixFormat format, const Floats& x, const Floats& w, std::int64_t m, std::int64_t n,
+                 std::int64_t k) {
   INFO(matrix_format_name(format) << " m " << m << " n " << n << " k " << k);
-  const Floats w = exact_weights(format, n, k);
-  const Floats x = levels(m, k, 127, 127.0F, 0.5F, 1);
   const Doubles want = product(x, w, m, n, k);
   for (const bool transposed : {false, true}) {
     const Floats given = transposed ? transpose_of(x, m, k) : x;
@@ -102,6 +101,10 @@ void check_exact(MatrixFormat format, std::int64_t m, std::int64_t n, std::int64
     });
     check_close(got, want, 2e-6);
   }
+}
+
+void check_exact(MatrixFormat format, std::int64_t m, std::int64_t n, std::int64_t k) {
+  check_exact(format, levels(m, k, 127, 127.0F, 0.5F, 1), exact_weights(format, n, k), m, n, k);
 }
 
 }  // namespace
@@ -119,6 +122,20 @@ TEST_CASE("matrix formats: products of numbers that no format rounds") {
       check_exact(format, 310, 33, 517);
       check_exact(format, 130, 3, 4500);  // more rows than are rounded at once
     }
+  });
+}
+
+TEST_CASE("matrix formats: the largest sums that groups can have fit") {
+  constexpr std::int64_t n = 37, k = 2 * group_inputs;
+  on_every_isa([] {
+    for (const MatrixFormat format : formats)
+      for (const float sign : {-1.0F, 1.0F})
+        for (const std::int64_t m : {1, 2, 4, 13}) {
+          Floats w(index(n * k), format == MatrixFormat::int4 ? 7.0F : 127.0F);
+          for (std::int64_t i = 0; i < n * k; i += group_inputs)
+            w[index(i)] = format == MatrixFormat::int4 ? -8.0F : -127.0F;
+          check_exact(format, Floats(index(m * k), sign * 127.0F), w, m, n, k);
+        }
   });
 }
 
