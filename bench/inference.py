@@ -32,7 +32,7 @@ def main() -> None:
             logits = inference.reference_logits(path, text)
             chosen = script.chosen(contenders)
             rows, script.report.ceiling = inference.compete(
-                name, chosen, text, options.rounds, script.report.ceiling, logits
+                name, chosen, text, options.rounds, logits
             )
         script.add(rows, REFERENCE)
     script.finish()

@@ -39,13 +39,12 @@ def main() -> None:
             for peer in peers:
                 assert peer.learners is not None
                 contenders += peer.learners(str(path), lesson)
-            rows, parts = training.compete(
+            rows, parts, script.report.ceiling = training.compete(
                 name,
                 config,
                 script.chosen(contenders),
                 lesson,
                 options.rounds,
-                script.report.ceiling,
             )
         script.add(rows, REFERENCE)
         for contender, times in parts.items():

@@ -45,7 +45,6 @@ __all__: list[str] = [
     "compile",
     "cpu_ceiling",
     "cpu_kernels",
-    "cpu_reading",
     "device_names",
     "diff_mil",
     "emit_mil",
@@ -901,16 +900,6 @@ def cpu_ceiling(
 def cpu_kernels() -> str:
     """
     The instruction set that the CPU's kernels use here.
-    """
-
-def cpu_reading(
-    *,
-    threads: typing.SupportsInt | typing.SupportsIndex,
-    bytes: typing.SupportsInt | typing.SupportsIndex,
-    seconds: typing.SupportsFloat | typing.SupportsIndex,
-) -> float:
-    """
-    The `read_bytes` of cpu_ceiling alone.
     """
 
 def device_names() -> list[str]:

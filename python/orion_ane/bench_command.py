@@ -171,10 +171,7 @@ def _inference(settings: Settings, found: Report, rounds: int) -> Iterator[Row]:
             text = inference.text_for(checkpoint.read_config(path), quick=settings.quick)
             contenders = inference.our_contenders(path, device)
             reference = inference.reference_logits(path, text)
-            rows, ceiling = inference.compete(
-                name, contenders, text, rounds, found.ceiling, reference
-            )
-            found.ceiling = ceiling
+            rows, found.ceiling = inference.compete(name, contenders, text, rounds, reference)
             yield from rows
             yield from inference.cold_starts(name, path, device, rounds)
 
@@ -186,7 +183,7 @@ def _training(settings: Settings, found: Report, rounds: int) -> Iterator[Row]:
             config = checkpoint.read_config(path)
             lesson = training.lesson_for(config, quick=settings.quick)
             contenders = training.our_contenders(path, device, lesson)
-            rows, _ = training.compete(name, config, contenders, lesson, rounds, found.ceiling)
+            rows, _, found.ceiling = training.compete(name, config, contenders, lesson, rounds)
             yield from rows
 
 

@@ -84,10 +84,4 @@ Ceiling measure_ceiling(int threads, std::int64_t bytes, double seconds) {
           multiply_add_rate(pool, seconds, set.multiply_adds_int8, 4), read_rate(pool, bytes, seconds)};
 }
 
-double measure_reading(int threads, std::int64_t bytes, double seconds) {
-  check(threads, bytes, seconds);
-  ThreadPool pool(threads);
-  return read_rate(pool, bytes, seconds);
-}
-
 }  // namespace orion::cpu

@@ -17,7 +17,5 @@ struct Ceiling {
 /// The best of several rounds of the kernels in use, on so many threads: about `seconds` for each figure. The
 /// stream is `bytes` long, which should be several times the caches. Error if an argument is out of range.
 Ceiling measure_ceiling(int threads, std::int64_t bytes, double seconds);
-/// Its `read_bytes` alone.
-double measure_reading(int threads, std::int64_t bytes, double seconds);
 
 }  // namespace orion::cpu

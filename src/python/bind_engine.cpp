@@ -104,11 +104,7 @@ void bind_engine(py::module_& m) {
   m.def("cpu_kernels", cpu::isa_name, "The instruction set that the CPU's kernels use here.");
   m.def("cpu_ceiling", cpu_ceiling, py::kw_only(), py::arg("threads"), py::arg("bytes"), py::arg("seconds"),
         "The most operations per second of multiply-adds in fp32, bf16 and int8, and bytes read per second "
-        "of a "
-        "stream so long: best of about `seconds` each.");
-  m.def("cpu_reading", cpu::measure_reading, py::kw_only(), py::arg("threads"), py::arg("bytes"),
-        py::arg("seconds"), py::call_guard<py::gil_scoped_release>(),
-        "The `read_bytes` of cpu_ceiling alone.");
+        "of a stream so long: best of about `seconds` each.");
   m.def("engine_usage", engine_usage, py::arg("device"), "Compiles, loads and cache hits of this process.");
   m.def("update_verdicts", verdicts, py::arg("device"),
         "Which weight update strategies have an effect here.");

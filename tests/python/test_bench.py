@@ -357,7 +357,9 @@ def test_ceilings_are_measured_and_arguments_checked() -> None:
     found = machine.ceilings(quick=True)
     assert set(found) == {1, orion_ane._core.thread_count()}
     assert all(value > 1e7 for c in found.values() for value in astuple(c))
-    assert machine.reading() > 1e7
+    assert all(value > 1e7 for value in astuple(machine.ceiling_now()))
+    ceilings = [Ceiling(3, 10, 1, 2), Ceiling(1, 30, 3, 2), Ceiling(2, 20, 2, 5)]
+    assert Ceiling.median(ceilings) == Ceiling(2, 20, 2, 2)
     with pytest.raises(Error, match="0 threads, from 1 to 1024"):
         cpu_ceiling(threads=0, bytes=1 << 20, seconds=0.0)
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -143,13 +142,12 @@ def compete(
     contenders: Sequence[Contender],
     text: Text,
     rounds: int,
-    ceiling: Ceiling,
     reference: Logits | None,
 ) -> tuple[list[Row], Ceiling]:
-    """Rows of all contenders, which take turns, and the ceiling that they are shares of: what
-    memory gives is measured in every round too, as on a shared machine it changes within seconds.
+    """Rows of all contenders, which take turns, and the ceiling that they are shares of: the
+    median of every round's.
     """
-    streams = []
+    ceilings = []
     prefill: dict[str, list[float]] = {c.name: [] for c in contenders}
     decode: dict[str, list[float]] = {c.name: [] for c in contenders}
     with running(contenders) as remotes:
@@ -159,7 +157,7 @@ def compete(
             if reference is not None
         }
         for turn in range(rounds + 1):  # the first is to warm up
-            streams.append(machine.reading())
+            ceilings.append(machine.ceiling_now())
             for name, remote in remotes.items():
                 remote.call("prefill", text.ids)  # after its rest, for which others had the caches
                 reading = remote.time("prefill", text.ids)
@@ -168,7 +166,7 @@ def compete(
                     prefill[name].append(reading)
                     decode[name].append(writing)
         peaks = {name: remote.peak_memory() / 2**20 for name, remote in remotes.items()}
-    ceiling = replace(ceiling, read_bytes=statistics.median(streams))
+    ceiling = Ceiling.median(ceilings)
     cost = Cost(text.config)
     tasks = (
         (f"prefill {text.prompt}", prefill, text.prompt, _prefill_work),

@@ -50,11 +50,12 @@ def ceilings(*, quick: bool) -> dict[int, Ceiling]:
     }
 
 
-def reading() -> float:
-    """Bytes per second that all threads read from memory just now."""
-    return _core.cpu_reading(
+def ceiling_now() -> Ceiling:
+    """Of all threads, measured briefly: on a shared machine it changes within seconds."""
+    found = _core.cpu_ceiling(
         threads=_core.thread_count(), bytes=_STREAM_BYTES, seconds=_QUICK_SECONDS
     )
+    return Ceiling(**found)
 
 
 def _processor() -> str:

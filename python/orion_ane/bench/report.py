@@ -45,6 +45,15 @@ class Ceiling:
         """Operations of products of that: fp32, bf16 or int8."""
         return {"fp32": self.flops, "bf16": self.bf16_flops, "int8": self.int8_flops}[of]
 
+    @staticmethod
+    def median(found: Sequence[Ceiling]) -> Ceiling:
+        """Of each of the figures."""
+        middle = {
+            part.name: statistics.median(getattr(one, part.name) for one in found)
+            for part in fields(Ceiling)
+        }
+        return Ceiling(**middle)
+
 
 @dataclass(frozen=True)
 class Row:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orion_ane import _core, checkpoint
+from orion_ane.bench import machine
 from orion_ane.bench.models import Cost
 from orion_ane.bench.remote import Contender, running
 from orion_ane.bench.report import Ceiling, Row, Work, speed_row
@@ -126,18 +127,21 @@ def compete(
     contenders: Sequence[Contender],
     lesson: Lesson,
     rounds: int,
-    ceiling: Ceiling,
     reference: str = REFERENCE,
-) -> tuple[list[Row], dict[str, dict[str, float]]]:
-    """Rows of all contenders, which take turns, and milliseconds of the parts of their steps. A
-    loss is compared with that of the contender `reference` at the same step, if it takes part.
+) -> tuple[list[Row], dict[str, dict[str, float]], Ceiling]:
+    """Rows of all contenders, which take turns; milliseconds of the parts of their steps; and the
+    ceiling that the rows are shares of, the median of every round's. A loss is compared with that
+    of the contender `reference` at the same step, if it takes part.
     """
+    ceilings = []
     steps: dict[str, list[Step]] = {c.name: [] for c in contenders}
     with running(contenders) as remotes:
         for turn in range(rounds + 1):  # the first is to warm up
+            ceilings.append(machine.ceiling_now())
             for name, remote in remotes.items():
                 steps[name].append(remote.call("step", lesson.batches(turn)))
         peaks = {name: remote.peak_memory() / 2**20 for name, remote in remotes.items()}
+    ceiling = Ceiling.median(ceilings)
     flops = Cost(config).training(lesson.batch, lesson.sequence) * lesson.accumulate
     task = f"{model}: step of {lesson.accumulate} x {lesson.batch} x {lesson.sequence}"
     rows = [
@@ -153,7 +157,7 @@ def compete(
     ]
     memory = f"{model}: peak memory of training"
     rows += [Row(SUITE, memory, name, "MiB", [peak]) for name, peak in peaks.items()]
-    return rows, {name: parts(taken[1:]) for name, taken in steps.items()}
+    return rows, {name: parts(taken[1:]) for name, taken in steps.items()}, ceiling
 
 
 def _loss_difference(
