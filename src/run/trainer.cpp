@@ -57,13 +57,15 @@ struct Trainer::Impl : TrainerParts {
   // The stage's program for the gradients that there are, which it then has given: the first of a step are
   // written over those of the last one.
   const StageProgram& program_of(const GradientStage& stage) {
-    std::vector<std::size_t> places;
-    for (const GradientPort& gradient : stage.gradients) places.push_back(by_name.at(gradient.weight));
-    const bool first = std::ranges::none_of(places, [this](std::size_t i) { return has_gradient[i]; });
+    const bool first = std::ranges::none_of(stage.gradients, [this](const GradientPort& gradient) {
+      return has_gradient[by_name.at(gradient.weight)];
+    });
     const StageProgram& chosen = first ? stage.overwriting : stage.adding;
-    for (std::size_t i = 0; i < places.size(); ++i)
-      if (has_port(chosen.program->inputs(), stage.gradients[i].port)) need_gradient(places[i]);
-    for (const std::size_t i : places) has_gradient[i] = true;
+    for (const GradientPort& gradient : stage.gradients) {
+      const std::size_t i = by_name.at(gradient.weight);
+      if (has_port(chosen.program->inputs(), gradient.port)) need_gradient(i);
+      has_gradient[i] = true;
+    }
     return chosen;
   }
 
@@ -226,11 +228,11 @@ struct Trainer::Impl : TrainerParts {
       report.gradient_norm = gradient_norm(parameters) * factor;
     }
     report.skipped = !std::isfinite(report.gradient_norm);
+    forget_micro_batches();  // whatever comes of them: what follows may fail
     if (report.skipped)
       skip();
     else
       apply(learning_rate, factor * clipping(report.gradient_norm));
-    forget_micro_batches();
     report.times = std::exchange(times, {});
     return report;
   }
@@ -247,7 +249,6 @@ struct Trainer::Impl : TrainerParts {
 
   void skip() {
     const std::string first = first_infinite_gradient();
-    forget_micro_batches();
     if (!options.loss_scale.dynamic || in_place || state.loss_scale <= least_scale)
       fail("train: the gradients of step ", state.step, " are not finite, first that of '", first,
            "'; the weights have not changed");

@@ -235,7 +235,7 @@ Segment TrainerParts::make_segment(const SegmentShape& shape) {
   const Stages stages = layer_stages(graph, in_place, trained());
   segment.forward = on_device->compile(stages.forward);
   segment.weights = compile_gradients(stages);
-  const bool apart = segment.weights.adding.program != nullptr;
+  const bool apart = !segment.weights.gradients.empty();
   segment.backward =
       on_device->compile(stages.backward, apart ? std::vector<GradientPort>() : stages.gradients);
   return segment;

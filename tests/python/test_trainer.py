@@ -379,6 +379,7 @@ def test_a_device_that_stops_taking_weights_is_found_out(device: str) -> None:
     _core.simulator_freeze_weights(device.removeprefix("sim:"))
     with pytest.raises(orion.DeviceError, match="computes with old weights"):
         train(t, 12, 1e-2)
+    assert not any(gradient.any() for gradient in t.gradients.values())
 
 
 @pytest.mark.parametrize("rate", [1e-7, 1e-6, 1e-5, 1e-3, 0.3])
