@@ -45,17 +45,17 @@ def ceilings(*, quick: bool) -> dict[int, Ceiling]:
     """Measured on one thread, and on all that this process uses."""
     size, seconds = (_QUICK_STREAM_BYTES, _QUICK_SECONDS) if quick else (_STREAM_BYTES, _SECONDS)
     return {
-        threads: Ceiling(**_core.cpu_ceiling(threads=threads, bytes=size, seconds=seconds))
-        for threads in sorted({1, _core.thread_count()})
+        threads: _ceiling(threads, size, seconds) for threads in sorted({1, _core.thread_count()})
     }
 
 
 def ceiling_now() -> Ceiling:
     """Of all threads, measured briefly: on a shared machine it changes within seconds."""
-    found = _core.cpu_ceiling(
-        threads=_core.thread_count(), bytes=_STREAM_BYTES, seconds=_QUICK_SECONDS
-    )
-    return Ceiling(**found)
+    return _ceiling(_core.thread_count(), _STREAM_BYTES, _QUICK_SECONDS)
+
+
+def _ceiling(threads: int, size: int, seconds: float) -> Ceiling:
+    return Ceiling(**_core.cpu_ceiling(threads=threads, bytes=size, seconds=seconds))
 
 
 def _processor() -> str:
