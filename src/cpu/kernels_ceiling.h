@@ -60,10 +60,17 @@ float multiply_adds_bf16(std::int64_t rounds) {
 template <class V>
 float multiply_adds_int8(std::int64_t rounds) {
   using Words = typename V::Integers;
-  volatile std::int32_t zeros =
-      static_cast<std::int32_t>(0x01010101U * static_cast<std::uint32_t>(128 - V::dot_bias));
-  const Words weights(zeros);
-  return keep_at_one<V, Words>(rounds, [&](Words one) { return dot_bytes(one, weights, one); });
+  if constexpr (V::sums_nibble_pairs) {
+    volatile std::int32_t zero = 0;
+    const Words lower(zero), upper(zero);
+    return keep_at_one<V, Words>(
+        rounds, [&](Words one) { return add_nibble_pairs(add_nibble_pairs(one, lower, one), upper, one); });
+  } else {
+    volatile std::int32_t zeros =
+        static_cast<std::int32_t>(0x01010101U * static_cast<std::uint32_t>(128 - V::dot_bias));
+    const Words weights(zeros);
+    return keep_at_one<V, Words>(rounds, [&](Words one) { return dot_bytes(one, weights, one); });
+  }
 }
 
 /// The sum of x, at least `ceiling_grain` numbers in whole grains.

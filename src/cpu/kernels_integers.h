@@ -84,24 +84,52 @@ void quantise_rows(const LinearCall& call, std::int64_t first, std::int64_t rows
 
 // -- products -------------------------------------------------------------------------------------
 
+/// sum + the products of w's bytes, or half bytes, with x's.
+template <class V, class Kind>
+typename V::Integers add_products(typename V::Integers sum, typename V::Integers w, typename V::Integers x) {
+  if constexpr (V::sums_nibble_pairs)
+    return add_nibble_pairs(sum, w, x);
+  else if constexpr (Kind::parts == 1)
+    return dot_bytes(sum, w, x);
+  else
+    return dot_nibbles(sum, w, x);
+}
+
+/// Sums kept for an output in a group: two where bytes are multiplied as half bytes, of lower and upper ones.
+template <class V, class Kind>
+inline constexpr int planes = V::sums_nibble_pairs && Kind::parts == 1 ? 2 : 1;
+
+/// What the sums of a group come to.
+template <class V, std::size_t Planes>
+typename V::Integers total_of(const typename V::Integers (&sums)[Planes], std::int32_t start) {
+  if constexpr (V::sums_nibble_pairs) {
+    const auto lower = sum_of_pairs<1>(typename V::Integers(start), sums[0]);
+    return Planes == 1 ? lower : sum_of_pairs<16>(lower, sums[Planes - 1]);
+  } else {
+    return sums[0];
+  }
+}
+
 /// NV vectors of outputs, the first one at `group`, times R rows of one group, added to sums.
 template <class V, int R, int NV, class Kind>
 [[gnu::always_inline]] inline void add_group(const QuantisedRows<R>& x, const std::byte* scales,
                                              const std::byte* words, V (*sums)[std::size_t{R}]) {
   using Words = typename V::Integers;
-  constexpr bool in_pairs = Kind::parts == 2 && V::sums_nibble_pairs;
-  Words totals[std::size_t{NV}][std::size_t{R}];
+  constexpr int P = planes<V, Kind>, pieces = Kind::parts * P;
+  Words totals[std::size_t{NV}][std::size_t{R}][std::size_t{P}];
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 8
-    for (int j = 0; j < NV; ++j) totals[j][r] = Words(in_pairs ? 0 : x.start[r]);
+    for (int j = 0; j < NV; ++j)
+#pragma GCC unroll 2
+      for (int p = 0; p < P; ++p) totals[j][r][p] = Words(V::sums_nibble_pairs ? 0 : x.start[r]);
 #pragma GCC unroll 8
   for (std::int64_t i = 0; i < Kind::rows; ++i, words += panel_width * 4) {
-    Words w[std::size_t{Kind::parts}][std::size_t{NV}];
+    Words w[std::size_t{pieces}][std::size_t{NV}];
 #pragma GCC unroll 8
     for (int j = 0; j < NV; ++j) {
       w[0][j] = Words::load(words + j * V::lanes * 4);
-      if constexpr (Kind::parts == 2) {
+      if constexpr (pieces == 2) {
         w[1][j] = shift_down<4>(w[0][j]) & Words(0x0f0f0f0f);
         w[0][j] = w[0][j] & Words(0x0f0f0f0f);
       }
@@ -112,32 +140,35 @@ template <class V, int R, int NV, class Kind>
       for (int r = 0; r < R; ++r) {
         const Words levels(x.words[i + part * Kind::rows][r]);
 #pragma GCC unroll 8
-        for (int j = 0; j < NV; ++j) {
-          if constexpr (Kind::parts == 1)
-            totals[j][r] = dot_bytes(totals[j][r], w[part][j], levels);
-          else if constexpr (in_pairs)
-            totals[j][r] = add_nibble_pairs(totals[j][r], w[part][j], levels);
-          else
-            totals[j][r] = dot_nibbles(totals[j][r], w[part][j], levels);
-        }
+        for (int j = 0; j < NV; ++j)
+#pragma GCC unroll 2
+          for (int p = 0; p < P; ++p)
+            totals[j][r][p] = add_products<V, Kind>(totals[j][r][p], w[part + p][j], levels);
       }
   }
 #pragma GCC unroll 8
   for (int j = 0; j < NV; ++j) {
     const V scale = V::load(reinterpret_cast<const std::uint16_t*>(scales) + j * V::lanes);
 #pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) {
-      if constexpr (in_pairs) totals[j][r] = sum_of_pairs(Words(x.start[r]), totals[j][r]);
-      sums[j][r] = fma(to_floats(totals[j][r]), scale * V(x.scale[r]), sums[j][r]);
-    }
+    for (int r = 0; r < R; ++r)
+      sums[j][r] = fma(to_floats(total_of<V>(totals[j][r], x.start[r])), scale * V(x.scale[r]), sums[j][r]);
   }
 }
 
-/// Vectors of outputs that R rows meet at once: as many sums as a whole tile has.
-template <class V, int R>
+/// Vectors of outputs that R rows meet at once: as many sums as a whole tile has; a row alone meets all, in
+/// the order that memory is read.
+template <class V, int R, class Kind>
 constexpr int vectors_at_once() {
-  constexpr int fitting = power_of_two_up_to(V::group_rows * V::group_vectors / R);
-  return fitting < panel_vectors<V> ? fitting : panel_vectors<V>;
+  constexpr int fitting = V::group_rows * V::group_vectors / (R * planes<V, Kind>);
+  return R == 1 || fitting > panel_vectors<V> ? panel_vectors<V> : power_of_two_up_to(fitting);
+}
+
+/// The same address, unknown to the compiler: it would keep all words of a group for the vectors that come
+/// next, on the stack.
+template <class T>
+const T* read_anew(const T* from) {
+  asm("" : "+r"(from));
+  return from;
 }
 
 /// c (R, panel_width) = or += x (R, groups) times as many groups of one panel; what `finish` gives a place
@@ -145,7 +176,7 @@ constexpr int vectors_at_once() {
 template <class V, int R, class Kind>
 void multiply_groups(const QuantisedRows<R>* x, std::int64_t groups, const std::byte* panel, float* c,
                      bool add, const Finish& finish = {}, Ahead* ahead = nullptr) {
-  constexpr int NV = vectors_at_once<V, R>();
+  constexpr int NV = vectors_at_once<V, R, Kind>();
   constexpr int all = panel_vectors<V>;
   V sums[std::size_t{all}][std::size_t{R}];
 #pragma GCC unroll 8
@@ -156,8 +187,8 @@ void multiply_groups(const QuantisedRows<R>* x, std::int64_t groups, const std::
     if (ahead != nullptr) ahead->turn();
 #pragma GCC unroll 1
     for (int j = 0; j < all; j += NV)
-      add_group<V, R, NV, Kind>(x[g], panel + j * V::lanes * 2, panel + scales_bytes + j * V::lanes * 4,
-                                sums + j);
+      add_group<V, R, NV, Kind>(*read_anew(x + g), panel + j * V::lanes * 2,
+                                panel + scales_bytes + j * V::lanes * 4, sums + j);
   }
   if (finish.y != nullptr) return finish_tile<V, R, all>([&](int r, int j) { return sums[j][r]; }, finish);
 #pragma GCC unroll 8

@@ -125,8 +125,8 @@ class PanelParts {
 };
 
 /// Calls `pack(worker)` and `multiply(worker, part)` for all of a packing and all panels: an element is
-/// computed the same way whatever its part. Every worker has a packing of its own, as reading what another
-/// core has just written takes longer than to pack it again.
+/// computed the same way whatever its part. Every worker has a packing of floats of its own, as reading what
+/// another core has just written takes longer than to pack it again.
 template <class Pack, class Multiply>
 void share_panels(ThreadPool& pool, std::int64_t workers, std::int64_t panels, std::int64_t rows,
                   std::int64_t tile, const Pack& pack, const Multiply& multiply) {
@@ -393,36 +393,45 @@ std::int64_t rows_rounded_at_once(const LinearCall& call) {
 
 struct IntegerMemory {
   std::int64_t rows, row_bytes;
-  std::byte* a;  // (workers, rows_rounded_at_once, K)
+  std::byte* a;  // (rows_rounded_at_once, K)
   float* c;      // (workers, rows_rounded_at_once, panel_width)
   static std::size_t bytes(const LinearCall& call, std::int64_t workers) {
     const std::int64_t rows = rows_rounded_at_once(call);
-    return aligned_bytes(static_cast<std::size_t>(workers * rows * quantised_bytes(call.w.k))) +
+    return aligned_bytes(static_cast<std::size_t>(rows * quantised_bytes(call.w.k))) +
            float_bytes(workers * rows * panel_width);
   }
   IntegerMemory(Scratch& scratch, const LinearCall& call, std::int64_t workers)
       : rows(rows_rounded_at_once(call)),
         row_bytes(quantised_bytes(call.w.k)),
-        a(scratch.take(aligned_bytes(static_cast<std::size_t>(workers * rows * row_bytes)))),
+        a(scratch.take(aligned_bytes(static_cast<std::size_t>(rows * row_bytes)))),
         c(scratch.take_floats(workers * rows * panel_width)) {}
-  std::byte* a_of(std::int64_t worker) const { return a + worker * rows * row_bytes; }
+  std::byte* a_of(std::int64_t row) const { return a + row * row_bytes; }
   float* c_of(std::int64_t worker) const { return c + worker * rows * panel_width; }
 };
+
+/// Rounds rows [first, first + rows), once for all workers: it takes longer than to read what another core
+/// has rounded.
+void round_rows(ThreadPool& pool, const LinearCall& call, const IntegerMemory& memory, std::int64_t first,
+                std::int64_t rows) {
+  const Kernels& isa = kernels();
+  pool.split(rows, isa.group_rows, [&](std::int64_t begin, std::int64_t end) {
+    isa.quantise_rows(call, first + begin, end - begin, memory.a_of(begin));
+  });
+}
 
 /// Rows [first, first + rows) of the product.
 void multiply_rounded(ThreadPool& pool, const LinearCall& call, const Product& p, const IntegerMemory& memory,
                       std::int64_t first, std::int64_t rows) {
   const Kernels& isa = kernels();
-  const auto round = [&](std::int64_t w) { isa.quantise_rows(call, first, rows, memory.a_of(w)); };
+  round_rows(pool, call, memory, first, rows);
   const auto multiply = [&](std::int64_t w, const PanelPart& part) {
     float* c = memory.c_of(w);
     const Finish finish = p.finish(first + part.from, part.panel);
-    isa.multiply_integers({memory.a_of(w) + part.from * memory.row_bytes, part.to - part.from, p.k,
-                           p.columns(part.panel), c, finish, p.next(part),
-                           p.beside(first + part.from, part.panel), p.y_row});
+    isa.multiply_integers({memory.a_of(part.from), part.to - part.from, p.k, p.columns(part.panel), c, finish,
+                           p.next(part), p.beside(first + part.from, part.panel), p.y_row});
     if (finish.y == nullptr) isa.store(p.stored(c, first, part));
   };
-  share_panels(pool, pool.size(), p.panels(), rows, isa.group_rows, round, multiply);
+  share_panels(pool, pool.size(), p.panels(), rows, isa.group_rows, [](std::int64_t) {}, multiply);
 }
 
 void multiply_integers(ThreadPool& pool, const LinearCall& call, Scratch scratch) {

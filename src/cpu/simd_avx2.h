@@ -18,7 +18,7 @@ struct Vec {
   static constexpr int tile_vectors = 2;
   static constexpr int vector_accumulators = 8;
   static constexpr bool dots_pairs = false;
-  static constexpr int dot_bias = 0;
+  static constexpr int dot_bias = 128;
   static constexpr int group_rows = 6;
   static constexpr int group_vectors = 1;
   static constexpr bool multiplies_bytes = true;
@@ -184,17 +184,12 @@ inline Words in_order(__m256i sum) {
   asm("" : "+x"(sum));
   return sum;
 }
-// w's sign goes over to x: 127 * 127 twice fits 16 bits, 255 * 127 twice does not.
-inline Words dot_bytes(Words sum, Words w, Words x) {
-  const __m256i centred = _mm256_xor_si256(w.v, _mm256_set1_epi8(-128));
-  const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(centred), _mm256_sign_epi8(x.v, centred));
-  return in_order(_mm256_add_epi32(sum.v, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))));
-}
 inline Words add_nibble_pairs(Words sums, Words w, Words x) {
   return in_order(_mm256_add_epi16(sums.v, _mm256_maddubs_epi16(w.v, x.v)));
 }
-inline Words sum_of_pairs(Words start, Words pairs) {
-  return _mm256_add_epi32(start.v, _mm256_madd_epi16(pairs.v, _mm256_set1_epi16(1)));
+template <int Factor>
+Words sum_of_pairs(Words start, Words pairs) {
+  return _mm256_add_epi32(start.v, _mm256_madd_epi16(pairs.v, _mm256_set1_epi16(Factor)));
 }
 
 // Four by four inside the halves of a register, then the halves change places.

@@ -31,7 +31,7 @@ struct Vec {
   static constexpr bool dots_pairs = false;
   /// Whether there is a stream() that passes the caches by.
   static constexpr bool streams = false;
-  /// What dot_bytes leaves to be taken off: it gives sum + (w - 128 + dot_bias) x.
+  /// What products of bytes leave to be taken off: they give sum + (w - 128 + dot_bias) x.
   static constexpr int dot_bias = 0;
   /// The register tile of products with matrices in groups: rows, and vectors of a panel.
   static constexpr int group_rows = 4;
@@ -39,8 +39,8 @@ struct Vec {
   /// Whether, for many rows, their dot products are faster than expanding 8 or 4 bits to floats or pairs.
   static constexpr bool multiplies_bytes = false;
   static constexpr bool multiplies_nibbles = false;
-  /// Whether dot products of a group of half bytes are summed in 16 bits, by add_nibble_pairs instead of
-  /// dot_nibbles: eight times 2 * 15 * 127 fits.
+  /// Whether the products of a group are those of half bytes, summed in 16 bits by add_nibble_pairs: eight
+  /// times 2 * 15 * 127 fits. There are sum_of_pairs<factor> (start, pairs), and no dot_bytes or dot_nibbles.
   static constexpr bool sums_nibble_pairs = false;
 
   Floats v;
