@@ -36,6 +36,9 @@ void with_activation(Activation activation, const F& f) {
   }
 }
 
+inline constexpr std::int64_t cache_line = 64;
+inline constexpr std::int64_t line_floats = cache_line / static_cast<std::int64_t>(sizeof(float));
+
 // -- storing results ------------------------------------------------------------------------------
 
 template <class V, class F>
@@ -75,6 +78,21 @@ void store_row(const StorePart& part, std::int64_t i, const float* bias, const F
   }
 }
 
+inline constexpr std::int64_t rows_ahead = 4;
+
+/// Fetches what a row of the part meets and where it goes: an activation takes so long that a processor sees
+/// no further row coming. Always inlined, as GCC leaves out calls of functions that only fetch.
+[[gnu::always_inline]] inline void fetch_row(const StorePart& part, std::int64_t i) {
+  if (i >= part.rows) return;
+  const Epilogue& e = part.epilogue;
+  const std::int64_t at = (part.first + i) * part.y_row + part.n;
+  for (std::int64_t j = 0; j < part.width; j += line_floats) {
+    if (part.rounded == nullptr && !part.streams) __builtin_prefetch(part.y + at + j, 1);
+    if (e.factor != nullptr) __builtin_prefetch(e.factor + at + j);
+    if (e.residual != nullptr) __builtin_prefetch(e.residual + at + j);
+  }
+}
+
 template <class V>
 void store_part(const StorePart& part) {
   const Epilogue& e = part.epilogue;
@@ -83,7 +101,10 @@ void store_part(const StorePart& part) {
     for (std::int64_t j = 0; j < part.width; ++j) bias[j] = e.bias[part.n + j];
   with_activation<V>(e.activation, [&](auto activate) {
     if (part.y_col != 1) return store_strided<V>(part, bias, activate);
-    for (std::int64_t i = 0; i < part.rows; ++i) store_row<V>(part, i, bias, activate);
+    for (std::int64_t i = 0; i < part.rows; ++i) {
+      fetch_row(part, i + rows_ahead);
+      store_row<V>(part, i, bias, activate);
+    }
   });
 }
 
@@ -96,9 +117,6 @@ struct MultiplyAdd {
     return fma(a, b, sum);
   }
 };
-
-inline constexpr std::int64_t cache_line = 64;
-inline constexpr std::int64_t line_floats = cache_line / static_cast<std::int64_t>(sizeof(float));
 
 /// Pieces of memory of equal size at equal distances.
 struct Runs {
