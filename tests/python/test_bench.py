@@ -15,7 +15,7 @@ import pytest
 from orion_ane import Error, cli
 from orion_ane._core import cpu_ceiling
 from orion_ane.bench import baseline, inference, kernels, machine, models, report, timing, updates
-from orion_ane.bench.remote import Contender, Remote, running
+from orion_ane.bench.remote import Contender, Remote, running, turns
 from orion_ane.bench.report import Ceiling, Report, Row, Work, speed_row
 from orion_ane.presets import PRESETS
 from samples import GPT2, LLAMA
@@ -416,6 +416,19 @@ def test_contenders_live_in_processes_of_their_own() -> None:
         assert remotes["two"].call("times", 1) == 2
         with pytest.raises(Error, match="two: its process ended with status 7"):
             remotes["two"].call("die")
+
+
+def test_contenders_take_turns(capsys: pytest.CaptureFixture[str]) -> None:
+    with running(
+        [Contender("two", Calculator, (2,)), Contender("three", Calculator, (3,))]
+    ) as remotes:
+        seen = [
+            (turn, name, remote.call("times", turn))
+            for turn, everyone in turns(remotes, 1, "numbers")
+            for name, remote in everyone
+        ]
+    assert seen == [(0, "two", 0), (0, "three", 0), (1, "two", 2), (1, "three", 3)]
+    assert capsys.readouterr() == ("", "")  # a bar is for terminals
 
 
 def test_a_contender_that_cannot_be_made() -> None:

@@ -20,7 +20,7 @@ from orion_ane import _core, checkpoint, packed
 from orion_ane._core import Error
 from orion_ane.bench import machine
 from orion_ane.bench.models import WIDTHS, Cost, random_ids
-from orion_ane.bench.remote import Contender, Remote, running
+from orion_ane.bench.remote import Contender, Remote, running, turns
 from orion_ane.bench.report import Ceiling, Row, Work, speed_row
 from orion_ane.placement import DTYPES
 from orion_ane.process_memory import peak_memory
@@ -156,9 +156,9 @@ def compete(
             for name, remote in remotes.items()
             if reference is not None
         }
-        for turn in range(rounds + 1):  # the first is to warm up
+        for turn, everyone in turns(remotes, rounds, model):
             ceilings.append(machine.ceiling_now())
-            for name, remote in remotes.items():
+            for name, remote in everyone:
                 remote.call("prefill", text.ids)  # after its rest, for which others had the caches
                 reading = remote.time("prefill", text.ids)
                 writing = float(remote.call("decode", text.short_ids, text.tokens))

@@ -11,6 +11,8 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any
 
+import tqdm
+
 from orion_ane._core import Error
 from orion_ane.bench.timing import seconds_of
 from orion_ane.process_memory import peak_memory
@@ -42,6 +44,25 @@ def running(contenders: Sequence[Contender]) -> Iterator[dict[str, Remote]]:
             c.name: stack.enter_context(Remote(c.name, c.make, c.arguments, c.env))
             for c in contenders
         }
+
+
+def turns(
+    remotes: Mapping[str, Remote], rounds: int, title: str
+) -> Iterator[tuple[int, Iterator[tuple[str, Remote]]]]:
+    """Round 0, to warm up, and as many more, each with all contenders in turn. A terminal shows
+    whose turn it is.
+    """
+    total = (rounds + 1) * len(remotes)
+    with tqdm.tqdm(total=total, desc=title, unit="turn", disable=None, leave=False) as bar:
+
+        def shown() -> Iterator[tuple[str, Remote]]:
+            for name, remote in remotes.items():
+                bar.set_postfix_str(name)
+                yield name, remote
+                bar.update()
+
+        for turn in range(rounds + 1):
+            yield turn, shown()
 
 
 _WAIT = 10.0

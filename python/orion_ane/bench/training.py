@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from orion_ane import _core, checkpoint
 from orion_ane.bench import machine
 from orion_ane.bench.models import Cost
-from orion_ane.bench.remote import Contender, running
+from orion_ane.bench.remote import Contender, running, turns
 from orion_ane.bench.report import Ceiling, Row, Work, speed_row
 from orion_ane.training.settings import PRECISIONS
 
@@ -136,9 +136,9 @@ def compete(
     ceilings = []
     steps: dict[str, list[Step]] = {c.name: [] for c in contenders}
     with running(contenders) as remotes:
-        for turn in range(rounds + 1):  # the first is to warm up
+        for turn, everyone in turns(remotes, rounds, model):
             ceilings.append(machine.ceiling_now())
-            for name, remote in remotes.items():
+            for name, remote in everyone:
                 steps[name].append(remote.call("step", lesson.batches(turn)))
         peaks = {name: remote.peak_memory() / 2**20 for name, remote in remotes.items()}
     ceiling = Ceiling.median(ceilings)
