@@ -21,13 +21,31 @@ std::int64_t block_rows(const Call& c) {
   return std::min(c.t, most_rows);
 }
 
+/// Queries that are worked on together, and the keys [0, seen) that any of them sees.
+struct Rows {
+  std::int64_t first, rows, seen;
+};
+
+template <class F>
+void for_blocks(const Call& c, const F& f) {
+  for (std::int64_t first = 0; first < c.t; first += most_rows) {
+    const std::int64_t rows = std::min(most_rows, c.t - first);
+    f(Rows{first, rows, c.causal ? std::min(c.s, first + rows) : c.s});
+  }
+}
+
+// More rows may need less, so that all blocks are asked.
 std::size_t product_scratch(const Call& c) {
-  const std::int64_t rows = block_rows(c), width = std::max(c.d, c.e);
   std::size_t most = 0;
-  for (const GemmCall& product :
-       {GemmCall{.m = rows, .n = c.s, .k = width}, GemmCall{.m = c.s, .n = width, .k = rows},
-        GemmCall{.m = rows, .n = width, .k = c.s}})
-    most = std::max(most, gemm_scratch(product, 1));
+  for_blocks(c, [&](const Rows& block) {
+    for (const std::int64_t width : {c.d, c.e})
+      for (GemmCall product : {GemmCall{.m = block.rows, .n = block.seen, .k = width},
+                               GemmCall{.m = block.seen, .n = width, .k = block.rows},
+                               GemmCall{.m = block.rows, .n = width, .k = block.seen}}) {
+        product.bf16 = c.bf16;
+        most = std::max(most, gemm_scratch(product, 1));
+      }
+  });
   return most;
 }
 
@@ -52,13 +70,12 @@ struct Memory {
   }
 };
 
-// Queries [first, first + rows) of one head, and the keys [0, seen) that any of them sees.
-struct Block {
+// Some queries of one head.
+struct Block : Rows {
   const Call& call;
   const Memory& memory;
   std::int64_t head;      // of all B H
   std::int64_t key_head;  // of all B G
-  std::int64_t first, rows, seen;
 
   std::int64_t visible(std::int64_t row) const {
     return call.causal ? std::min(seen, first + row + 1) : seen;
@@ -162,11 +179,7 @@ void key_head_gradient(const Call& c, const Memory& memory, std::int64_t key_hea
   if (c.dv != nullptr) std::fill_n(c.dv + key_head * c.s * c.e, c.s * c.e, 0.0F);
   const std::int64_t shared = c.h / c.g;
   for (std::int64_t head = key_head * shared; head < (key_head + 1) * shared; ++head)
-    for (std::int64_t first = 0; first < c.t; first += most_rows) {
-      const std::int64_t rows = std::min(most_rows, c.t - first);
-      const std::int64_t seen = c.causal ? std::min(c.s, first + rows) : c.s;
-      Block{c, memory, head, key_head, first, rows, seen}.run();
-    }
+    for_blocks(c, [&](const Rows& block) { Block{block, c, memory, head, key_head}.run(); });
 }
 
 }  // namespace

@@ -77,5 +77,9 @@ TEST_CASE("what comes back through attention") {
         check_attention_gradient(
             {.b = 1, .h = 2, .g = 1, .t = size, .s = size, .d = 9, .e = 8, .bf16 = true, .causal = causal});
       }
+    // Fewer keys than all may be packed in larger pieces, and need more memory, than all of them.
+    for (const bool bf16 : {false, true})
+      check_attention_gradient(
+          {.b = 1, .h = 1, .g = 1, .t = 330, .s = 330, .d = 5, .e = 7, .bf16 = bf16, .causal = true});
   });
 }
