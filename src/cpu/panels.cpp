@@ -20,28 +20,51 @@ void write_element(void* data, DType dtype, std::int64_t at, float value) {
     static_cast<float*>(data)[at] = value;
 }
 
-// int8 and int4: the level of an input, as it is stored, times its group's scale.
-float group_element(const Panels& panels, const std::byte* panel, std::int64_t lane, std::int64_t k) {
-  const bool nibbles = panels.format == MatrixFormat::int4;
-  const std::byte* group = panel + panels.inputs_bytes(k / group_inputs * group_inputs);
-  std::uint16_t scale = 0;
-  std::memcpy(&scale, group + lane * 2, sizeof(scale));
-  const std::int64_t input = k % group_inputs, half = group_inputs / 2;
-  const std::int64_t at = nibbles ? input % half : input;
-  const auto byte = std::to_integer<int>(group[panel_width * 2 + (at / 4 * panel_width + lane) * 4 + at % 4]);
-  const int level = !nibbles ? byte - 128 : (input < half ? byte & 15 : byte >> 4) - 8;
-  return static_cast<float>(level) * half_to_float(scale);
+// Every input of output n, by `put(k, value)`, whatever the format: in all of them a lane of a panel.
+
+template <class Put>
+void read_exact(const Panels& panels, const std::byte* panel, std::int64_t lane, const Put& put) {
+  for (std::int64_t k = 0; k < panels.k; ++k)
+    put(k, read_element(panel, panels.dtype, k * panel_width + lane));
 }
 
-float panel_element(const Panels& panels, std::int64_t n, std::int64_t k) {
+template <class Put>
+void read_pairs(const Panels& panels, const std::byte* panel, std::int64_t lane, const Put& put) {
+  for (std::int64_t k = 0; k < panels.k; k += 2) {
+    std::uint16_t pair[2];
+    std::memcpy(pair, panel + (k / 2 * panel_width + lane) * 4, sizeof(pair));
+    put(k, bfloat_to_float(pair[0]));
+    if (k + 1 < panels.k) put(k + 1, bfloat_to_float(pair[1]));
+  }
+}
+
+// The levels of inputs, as they are stored, times the scale of their group.
+template <class Put>
+void read_groups(const Panels& panels, const std::byte* group, std::int64_t lane, const Put& put) {
+  const bool nibbles = panels.format == MatrixFormat::int4;
+  constexpr std::int64_t half = group_inputs / 2;
+  for (std::int64_t first = 0; first < panels.k; first += group_inputs, group += panels.inputs_bytes(1)) {
+    std::uint16_t bits = 0;
+    std::memcpy(&bits, group + lane * 2, sizeof(bits));
+    const float scale = half_to_float(bits);
+    const std::byte* levels = group + panel_width * 2 + lane * 4;
+    for (std::int64_t input = 0; input < group_inputs && first + input < panels.k; ++input) {
+      const std::int64_t at = nibbles ? input % half : input;
+      const auto byte = std::to_integer<int>(levels[at / 4 * panel_width * 4 + at % 4]);
+      const int level = !nibbles ? byte - 128 : (input < half ? byte & 15 : byte >> 4) - 8;
+      put(first + input, static_cast<float>(level) * scale);
+    }
+  }
+}
+
+template <class Put>
+void read_output(const Panels& panels, std::int64_t n, const Put& put) {
   const std::byte* panel =
       static_cast<const std::byte*>(panels.data) + n / panel_width * panels.panel_bytes();
   const std::int64_t lane = n % panel_width;
-  if (panels.format == MatrixFormat::exact) return read_element(panel, panels.dtype, k * panel_width + lane);
-  if (panels.format != MatrixFormat::bf16) return group_element(panels, panel, lane, k);
-  std::uint16_t bits = 0;
-  std::memcpy(&bits, panel + ((k / 2 * panel_width + lane) * 2 + k % 2) * 2, sizeof(bits));
-  return bfloat_to_float(bits);
+  if (panels.format == MatrixFormat::exact) return read_exact(panels, panel, lane, put);
+  if (panels.format == MatrixFormat::bf16) return read_pairs(panels, panel, lane, put);
+  read_groups(panels, panel, lane, put);
 }
 
 void check_ids(std::span<const std::int32_t> ids, std::int64_t n) {
@@ -78,9 +101,9 @@ void pack_panels(ThreadPool& pool, const MatrixView& from, const Panels& panels)
 void unpack_panels(ThreadPool& pool, const Panels& panels, const MatrixView& to) {
   pool.split(panels.n, panel_width, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t n = begin; n < end; ++n)
-      for (std::int64_t k = 0; k < panels.k; ++k)
-        write_element(const_cast<void*>(to.data), to.dtype, n * to.row + k * to.col,
-                      panel_element(panels, n, k));
+      read_output(panels, n, [&](std::int64_t k, float value) {
+        write_element(const_cast<void*>(to.data), to.dtype, n * to.row + k * to.col, value);
+      });
   });
 }
 
@@ -88,8 +111,8 @@ void gather_rows(ThreadPool& pool, const Panels& table, std::span<const std::int
   check_ids(ids, table.n);
   pool.split(static_cast<std::int64_t>(ids.size()), 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i)
-      for (std::int64_t k = 0; k < table.k; ++k)
-        y[i * table.k + k] = panel_element(table, ids[static_cast<std::size_t>(i)], k);
+      read_output(table, ids[static_cast<std::size_t>(i)],
+                  [&](std::int64_t k, float value) { y[i * table.k + k] = value; });
   });
 }
 
