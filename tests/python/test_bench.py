@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import signal
 from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
@@ -399,6 +400,9 @@ class Calculator:
     def die(self) -> None:
         os._exit(7)
 
+    def be_killed(self) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
 
 def test_contenders_live_in_processes_of_their_own() -> None:
     contenders = [
@@ -416,6 +420,8 @@ def test_contenders_live_in_processes_of_their_own() -> None:
         assert remotes["two"].call("times", 1) == 2
         with pytest.raises(Error, match="two: its process ended with status 7"):
             remotes["two"].call("die")
+        with pytest.raises(Error, match="three: its process ended with signal SIGKILL"):
+            remotes["three"].call("be_killed")
 
 
 def test_contenders_take_turns(capsys: pytest.CaptureFixture[str]) -> None:

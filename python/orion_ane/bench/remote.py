@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -133,12 +134,16 @@ class Remote:
             good, answer = self._pipe.recv()
         except EOFError:
             self._process.join(_WAIT)
-            raise Error(
-                f"{self.name}: its process ended with status {self._process.exitcode}"
-            ) from None
+            raise Error(f"{self.name}: its process ended with {self._end()}") from None
         if not good:
             raise Error(f"{self.name}: {answer}")
         return answer
+
+    def _end(self) -> str:
+        status = self._process.exitcode
+        if status is None or status >= 0:
+            return f"status {status}"
+        return f"signal {signal.Signals(-status).name}"
 
 
 def _serve(
