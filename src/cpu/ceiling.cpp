@@ -34,16 +34,12 @@ double best_rate(double work, double seconds, const std::function<void()>& run) 
   return best;
 }
 
-// Of `in_lane` multiply-adds for every sum of a round.
-double multiply_add_rate(ThreadPool& pool, double seconds, float (*multiply_adds)(std::int64_t),
-                         int in_lane) {
-  const auto lanes = static_cast<float>(kernels().ceiling_lanes);
-  const double work =
-      2.0 * in_lane * static_cast<double>(kernels().ceiling_lanes * rounds_per_call * pool.size());
+double multiply_add_rate(ThreadPool& pool, double seconds, const MultiplyAdds& loop) {
+  const double work = 2.0 * static_cast<double>(loop.products * rounds_per_call * pool.size());
   return best_rate(work, seconds, [&] {
     pool.split(pool.size(), 1, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t i = begin; i < end; ++i)
-        if (multiply_adds(rounds_per_call) != lanes)
+        if (loop.run(rounds_per_call) != 1.0F)
           fail("ceiling: multiply-adds that keep 1 at 1 came to something else");
     });
   });
@@ -79,9 +75,9 @@ Ceiling measure_ceiling(int threads, std::int64_t bytes, double seconds) {
   check(threads, bytes, seconds);
   ThreadPool pool(threads);
   const Kernels& set = kernels();
-  return {multiply_add_rate(pool, seconds, set.multiply_adds, 1),
-          multiply_add_rate(pool, seconds, set.multiply_adds_bf16, set.dots_pairs ? 2 : 1),
-          multiply_add_rate(pool, seconds, set.multiply_adds_int8, 4), read_rate(pool, bytes, seconds)};
+  return {multiply_add_rate(pool, seconds, set.multiply_adds),
+          multiply_add_rate(pool, seconds, set.multiply_adds_bf16),
+          multiply_add_rate(pool, seconds, set.multiply_adds_int8), read_rate(pool, bytes, seconds)};
 }
 
 }  // namespace orion::cpu

@@ -11,6 +11,9 @@
 #include <sys/sysctl.h>
 #elif defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
+#elif defined(__x86_64__) && defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
 #endif
 
 namespace orion::cpu {
@@ -35,6 +38,24 @@ bool has_bf16() {
 }
 #endif
 
+#if defined(__x86_64__)
+bool has_dots() {
+  return __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16");
+}
+
+// Linux keeps the registers of tiles only for processes that ask for them; systems that nothing is known of
+// might not keep them at all.
+bool may_use_tiles() {
+#if defined(__linux__)
+  constexpr long request_permission = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  return __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16") &&
+         syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+#else
+  return false;
+#endif
+}
+#endif
+
 bool machine_has(const Kernels& set) {
 #if defined(__x86_64__)
   __builtin_cpu_init();
@@ -44,8 +65,8 @@ bool machine_has(const Kernels& set) {
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
   if (&set == &avx512_kernels) return avx512;
-  if (&set == &avx512_bf16_kernels)
-    return avx512 && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16");
+  if (&set == &avx512_bf16_kernels) return avx512 && has_dots();
+  if (&set == &avx512_amx_kernels) return avx512 && has_dots() && may_use_tiles();
 #elif defined(__aarch64__)
   if (&set == &neon_bf16_kernels) return has_bf16();
 #endif
@@ -54,9 +75,7 @@ bool machine_has(const Kernels& set) {
 
 constexpr const Kernels* compiled[] = {
 #if defined(__x86_64__)
-    &avx512_bf16_kernels,
-    &avx512_kernels,
-    &avx2_kernels,
+    &avx512_amx_kernels, &avx512_bf16_kernels, &avx512_kernels, &avx2_kernels,
 #elif defined(__aarch64__)
     &neon_bf16_kernels,
     &neon_kernels,

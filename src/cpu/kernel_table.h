@@ -41,7 +41,7 @@ struct Finish {
 
 /// c (rows, panel_width) = a (rows, K) b (K, panel_width); columns beyond b.width are unspecified.
 struct ProductPart {
-  const float* a = nullptr;  // as pack_rows leaves it, or pack_rows_bf16
+  const float* a = nullptr;  // as pack_rows leaves it, or pack_rows_bf16; from the first row of a tile on
   std::int64_t rows = 0;
   std::int64_t k = 0;
   Columns b;
@@ -99,6 +99,12 @@ struct AttentionPart {
   std::byte* scratch = nullptr;
 };
 
+/// A loop of multiply-adds out of registers, or the next thing to it.
+struct MultiplyAdds {
+  std::int64_t products;              // of a round
+  float (*run)(std::int64_t rounds);  // gives 1
+};
+
 struct Kernels {
   std::string_view name;
   std::int64_t tile_rows;  // rows of A in a register tile
@@ -106,6 +112,10 @@ struct Kernels {
   /// Whether products of the format bf16 multiply pairs of bfloat16; else they are of fp32 values that were
   /// rounded.
   bool dots_pairs;
+  bool multiplies_tiles;        // of such pairs: products are so fast that memory is what they wait for
+  std::int64_t tile_rows_bf16;  // rows of A that such a product takes at once
+  /// Floats that a row of K inputs takes in a packing for it.
+  std::int64_t (*packed_row_bf16)(std::int64_t k);
 
   /// Whether what `streams` passes the caches by.
   bool streams;
@@ -118,8 +128,8 @@ struct Kernels {
   /// are.
   void (*pack_rows)(const float* x, std::int64_t row, std::int64_t col, std::int64_t rows, std::int64_t k,
                     float* to);
-  /// The same rounded to bfloat16: as floats, or as pairs of inputs [ceil(rows / tile_rows)][ceil(K /
-  /// 2)][tile_rows] (if the set `dots_pairs`), tiles where they would be as floats.
+  /// The same rounded to bfloat16: as floats, as pairs of inputs [ceil(rows / tile_rows)][ceil(K /
+  /// 2)][tile_rows] (if the set `dots_pairs`), or for tiles of pairs (kernels_tiles.h).
   void (*pack_rows_bf16)(const float* x, std::int64_t row, std::int64_t col, std::int64_t rows,
                          std::int64_t k, float* to);
   /// The same of x (rows, K) that is rounded already.
@@ -136,7 +146,8 @@ struct Kernels {
   /// Whether products of many rows with int8 and int4 panels are of integers too; else the panels are
   /// expanded to fp32 and meet activations rounded to bfloat16.
   bool multiplies_bytes, multiplies_nibbles;
-  std::int64_t group_rows;  // rows of activations in a tile of such a product
+  std::int64_t most_integer_rows;  // for more rows panels are expanded all the same, to bfloat16
+  std::int64_t group_rows;         // rows of activations in a tile of such a product
   /// Rows [first, first + rows) of x rounded to 8 bits, in tiles of group_rows of quantised_bytes(K) each.
   void (*quantise_rows)(const LinearCall&, std::int64_t first, std::int64_t rows, std::byte* to);
   void (*multiply_integers)(const IntegerPart&);
@@ -169,10 +180,7 @@ struct Kernels {
   void (*binary)(const BinaryCall&, std::int64_t begin, std::int64_t end);  // rows
 
   // What the instruction set can do at most (ceiling.h).
-  std::int64_t ceiling_lanes;                              // sums that a round of multiply_adds works on
-  float (*multiply_adds)(std::int64_t rounds);             // gives ceiling_lanes
-  float (*multiply_adds_bf16)(std::int64_t rounds);        // two a lane if `dots_pairs`
-  float (*multiply_adds_int8)(std::int64_t rounds);        // four a lane
+  MultiplyAdds multiply_adds, multiply_adds_bf16, multiply_adds_int8;
   float (*read_stream)(const float*, std::int64_t count);  // count: a multiple of ceiling_grain
 };
 
@@ -183,6 +191,7 @@ extern const Kernels portable_kernels;
 extern const Kernels avx2_kernels;         // x86-64 only
 extern const Kernels avx512_kernels;       // x86-64 only
 extern const Kernels avx512_bf16_kernels;  // x86-64 only
+extern const Kernels avx512_amx_kernels;   // x86-64 only
 extern const Kernels neon_kernels;         // aarch64 only
 extern const Kernels neon_bf16_kernels;    // aarch64 only
 

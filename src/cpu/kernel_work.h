@@ -100,6 +100,8 @@ struct ResultMemory {
   std::int64_t row = 0, count = 0;
 };
 
+/// Whether a result lies so that it can go to memory past the caches.
+bool can_stream(const ResultMemory& result);
 /// Whether a result should go to memory past the caches. Other cores read it next, and where those are far
 /// away, a line that they have read takes longer to write again than memory takes to give it to them.
 bool should_stream(ThreadPool& pool, const ResultMemory& result);

@@ -13,14 +13,21 @@ namespace orion::cpu {
 
 // -- where results go -----------------------------------------------------------------------------
 
-bool should_stream(ThreadPool& pool, const ResultMemory& result) {
-  constexpr std::int64_t least_bytes = 16 << 10, line = 64;
+bool can_stream(const ResultMemory& result) {
+  constexpr std::int64_t line = 64;
   const bool rounded = result.rounded != nullptr;
   const auto address =
       reinterpret_cast<std::uintptr_t>(rounded ? static_cast<const void*>(result.rounded) : result.y);
   const auto size = static_cast<std::int64_t>(rounded ? sizeof(*result.rounded) : sizeof(*result.y));
   const bool aligned = address % line == 0 && result.row * size % line == 0;
-  return kernels().streams && aligned && result.count * size >= least_bytes && cores_are_far(pool);
+  return kernels().streams && aligned;
+}
+
+bool should_stream(ThreadPool& pool, const ResultMemory& result) {
+  constexpr std::int64_t least_bytes = 16 << 10;
+  const std::size_t size = result.rounded != nullptr ? sizeof(*result.rounded) : sizeof(*result.y);
+  return can_stream(result) && result.count * static_cast<std::int64_t>(size) >= least_bytes &&
+         cores_are_far(pool);
 }
 
 namespace {

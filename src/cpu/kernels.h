@@ -112,13 +112,15 @@ struct LinearCall {
   std::int64_t y_row = 0;
   std::int64_t y_col = 1;
   Epilogue epilogue;
-  const std::uint16_t* x_rounded = nullptr;  // instead of x: more than few_rows, W in bf16, x_col 1
+  const std::uint16_t* x_rounded = nullptr;  // instead of x: where `rounds_to_bfloat`, x_col 1
   std::uint16_t* rounded = nullptr;          // instead of y: more than few_rows, y_col 1
 };
 
 /// y = epilogue(x W^T). Up to four rows stream W once at memory speed; more are multiplied in blocks.
 void linear(ThreadPool& pool, const LinearCall& call, std::span<std::byte> scratch);
 std::size_t linear_scratch(const LinearCall& call, int threads);
+/// Whether such a call rounds x to bfloat16 before anything else; it depends on M and the format of W.
+bool rounds_to_bfloat(const LinearCall& call);
 
 /// C (M, N) = epilogue(A (M, K) B (K, N)), every operand with arbitrary strides; what the epilogue reads lies
 /// as C does. The residual may be C itself: then the product is added to it. With more inputs than

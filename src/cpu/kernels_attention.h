@@ -2,23 +2,20 @@
 // largest score so far, the sum of exp(score - largest) and the weighted sum of values, rescaled when a
 // larger score turns up.
 //
-// Many queries: scores are computed transposed, S^T (keys, queries) = K Q^T, queries side by side in a
-// panel. Maxima and sums then run down the columns without crossing lanes, and exp(S^T) is at once the
-// packed left operand of the product with the values. With `bf16`, where the processor multiplies pairs of
-// bfloat16, the operands of both products are such pairs; sums, maxima and exp stay fp32.
+// Many queries: everything is computed transposed, queries side by side in a panel: scores S^T (keys,
+// queries) = K Q^T and sums Y^T (Dv, queries) = V^T exp(S^T). Maxima and totals then run down the columns
+// without crossing lanes, and exp(S^T) is a panel at once. With `bf16`, where the processor multiplies pairs
+// of bfloat16, the operands of both products are such pairs; sums, maxima and exp stay fp32.
 #pragma once
 
 #include "cpu/kernels_bf16.h"
 
 namespace orion::cpu {
 
-/// Keys per block, a whole number of register tiles.
-template <class V>
-inline constexpr std::int64_t key_block = (192 + V::tile_rows - 1) / V::tile_rows * V::tile_rows;
+/// Keys per block, a whole number of tiles.
+template <class Unit>
+inline constexpr std::int64_t key_block = (192 + Unit::rows - 1) / Unit::rows * Unit::rows;
 
-constexpr std::int64_t least(std::int64_t a, std::int64_t b) {
-  return a < b ? a : b;
-}
 constexpr std::int64_t whole_panels(std::int64_t n) {
   return (n + panel_width - 1) / panel_width * panel_width;
 }
@@ -54,31 +51,34 @@ V shift_for(V largest) {
 // -- many queries ---------------------------------------------------------------------------------
 
 /// Scratch of one part, as offsets in floats.
-template <class V>
+template <class Unit>
 struct AttentionLayout {
-  std::int64_t padded;  // Dv in whole panels
+  std::int64_t padded;  // Dv in whole panels, which hold whole tiles of matrices
   std::int64_t size = 0;
   std::int64_t
       queries;          // panels [query_block / 32][D][32], scaled; or [query_block / 32][D / 2][32] of pairs
   std::int64_t panel;   // [D][32], a panel of queries before it becomes pairs
-  std::int64_t keys;    // tiles [key_block / tile_rows][D][tile_rows], or D / 2
-  std::int64_t wide;    // (key_block, D), fp16 keys widened
-  std::int64_t values;  // (key_block, padded), or key_block / 2
+  std::int64_t keys;    // (key_block, D), packed
+  std::int64_t values;  // (Dv, key_block), packed
+  std::int64_t wide;    // (key_block, D or Dv), fp16 keys or values widened
   std::int64_t scores;  // (key_block, 32); when they are weights, perhaps key_block / 2
-  std::int64_t sums;    // (query_block, padded)
+  std::int64_t sums;    // [query_block / 32][padded][32]
+  std::int64_t result;  // (32, padded)
   std::int64_t largest;  // (query_block,)
   std::int64_t totals;   // (query_block,)
   std::int64_t rescale;  // (32,)
 
   explicit AttentionLayout(const AttentionCall& call) : padded(whole_panels(call.dv)) {
     const std::int64_t q = whole_panels(least(call.t, query_block));
+    constexpr std::int64_t block = key_block<Unit>;
     queries = take(q * call.d);
     panel = take(call.bf16 ? panel_width * call.d : 0);
-    keys = take(key_block<V> * call.d);
-    wide = take(call.kv_dtype == DType::fp16 ? key_block<V> * call.d : 0);
-    values = take(key_block<V> * padded);
-    scores = take(key_block<V> * panel_width);
+    keys = take(block * Unit::packed_row(call.d));
+    values = take((call.dv + Unit::rows) * Unit::packed_row(block));
+    wide = take(call.kv_dtype == DType::fp16 ? block * (call.d > call.dv ? call.d : call.dv) : 0);
+    scores = take(block * panel_width);
     sums = take(q * padded);
+    result = take(panel_width * padded);
     largest = take(q);
     totals = take(q);
     rescale = take(panel_width);
@@ -92,7 +92,7 @@ struct AttentionLayout {
   }
 };
 
-template <class V, bool Pairs>
+template <class V, class Unit>
 class ManyQueries {
  public:
   explicit ManyQueries(const AttentionPart& part)
@@ -101,8 +101,8 @@ class ManyQueries {
   void run() {
     start();
     const std::int64_t end = call_.visible(part_.batch, part_.first + part_.count - 1);
-    for (std::int64_t key = 0; key < end; key += key_block<V>) {
-      const std::int64_t count = least(key_block<V>, end - key);
+    for (std::int64_t key = 0; key < end; key += key_block<Unit>) {
+      const std::int64_t count = least(key_block<Unit>, end - key);
       if (call_.kv_dtype == DType::fp16)
         load_block<std::uint16_t>(key, count);
       else
@@ -115,8 +115,8 @@ class ManyQueries {
   }
 
  private:
-  using Step = std::conditional_t<Pairs, PairDot, MultiplyAdd>;
-  static constexpr std::int64_t together = Pairs ? 2 : 1;  // inputs in a step of a product
+  static constexpr std::int64_t together = Unit::together;  // inputs in a step of a product
+  static constexpr bool pairs = together == 2;
 
   static constexpr std::int64_t steps(std::int64_t inputs) { return (inputs + together - 1) / together; }
   float* at(std::int64_t offset) const { return base_ + offset; }
@@ -137,35 +137,22 @@ class ManyQueries {
 
   void pack_queries(std::int64_t q) {
     float* queries = at(layout_.queries) + q * call_.d;
-    float* panel = Pairs ? at(layout_.panel) : queries;
+    float* panel = pairs ? at(layout_.panel) : queries;
     const std::int64_t size = panel_width * call_.d;
     if (queries_from(q) < panel_width) fill(panel, size, 0.0F);
     transpose_block<V>(query_of(part_, part_.first + q), call_.q_rows.t, queries_from(q), call_.d, panel,
                        panel_width);
     map<V>(panel, panel, 0, size, [this](V x) { return x * V(call_.scale); });
-    if constexpr (Pairs) pair_rows<V, panel_width>(panel, panel_width, call_.d, panel_width, queries);
+    if constexpr (pairs) pair_rows<V, panel_width>(panel, panel_width, call_.d, panel_width, queries);
   }
 
   template <class T>
   void load_block(std::int64_t key, std::int64_t count) {
+    loaded_ = count;
     const T* k = cache_of<T>(call_.k, part_, call_.d) + key * call_.d;
-    constexpr auto pack = Pairs ? pack_rows_bf16<V> : pack_rows<V>;
-    pack(as_floats(k, count * call_.d), call_.d, 1, count, call_.d, at(layout_.keys));
+    pack_for<V, Unit>(as_floats(k, count * call_.d), call_.d, 1, count, call_.d, at(layout_.keys));
     const T* v = cache_of<T>(call_.v, part_, call_.dv) + key * call_.dv;
-    for (std::int64_t j = 0; j < count; j += together)
-      for (std::int64_t c = 0; c < layout_.padded; c += V::lanes) {
-        V values = values_at(v + j * call_.dv, c);
-        if constexpr (Pairs)
-          values = pairs_of(values, j + 1 < count ? values_at(v + (j + 1) * call_.dv, c) : V(0.0F));
-        values.store(at(layout_.values) + j / together * layout_.padded + c);
-      }
-  }
-
-  /// Values of one key from column c on, those beyond its last column 0.
-  template <class T>
-  V values_at(const T* v, std::int64_t c) const {
-    const std::int64_t left = call_.dv - c;
-    return left >= V::lanes ? V::load(v + c) : left > 0 ? V::load(v + c, static_cast<int>(left)) : V(0.0F);
+    pack_for<V, Unit>(as_floats(v, count * call_.dv), 1, call_.dv, call_.dv, count, at(layout_.values));
   }
 
   const float* as_floats(const float* from, std::int64_t) { return from; }
@@ -178,9 +165,9 @@ class ManyQueries {
   void attend_block(std::int64_t q, std::int64_t key, std::int64_t count) {
     float* scores = at(layout_.scores);
     const float* queries = at(layout_.queries) + q * call_.d;
-    for (std::int64_t j = 0; j < count; j += V::tile_rows)
-      multiply_rows<V, Step>(count - j, {at(layout_.keys) + j * call_.d, V::tile_rows, queries, panel_width,
-                                         scores + j * panel_width, panel_width, steps(call_.d), false});
+    for (std::int64_t j = 0; j < count; j += Unit::rows)
+      unit_.multiply(count - j, {at(layout_.keys) + j * Unit::packed_row(call_.d), Unit::rows, queries,
+                                 panel_width, scores + j * panel_width, panel_width, steps(call_.d), false});
     if (call_.mask != nullptr) add_mask(q, key, count);
     hide_unseen(q, key, count);
     for (std::int64_t lane = 0; lane < panel_width; lane += V::lanes) weigh(q + lane, lane, count);
@@ -219,7 +206,7 @@ class ManyQueries {
     for (std::int64_t j = 0; j < count; j += together) {
       V weight = weight_of(V::load(scores + j * panel_width) - shift);
       total = total + weight;
-      if constexpr (Pairs) {
+      if constexpr (pairs) {
         const V other = j + 1 < count ? weight_of(V::load(scores + (j + 1) * panel_width) - shift) : V(0.0F);
         total = total + other;
         weight = pairs_of(weight, other);
@@ -231,55 +218,70 @@ class ManyQueries {
     rescale.store(at(layout_.rescale) + lane);
   }
 
-  /// sums = sums * rescale + weights^T values
+  /// sums = sums * rescale + values^T weights
   void add_values(std::int64_t q, std::int64_t count) {
-    const std::int64_t queries = queries_from(q);
     float* sums = at(layout_.sums) + q * layout_.padded;
-    for (std::int64_t i = 0; i < queries; ++i)
-      for (std::int64_t c = 0; c < layout_.padded; c += V::lanes) {
-        float* sum = sums + i * layout_.padded + c;
-        (V::load(sum) * V(at(layout_.rescale)[i])).store(sum);
+    for (std::int64_t lane = 0; lane < panel_width; lane += V::lanes) {
+      const V rescale = V::load(at(layout_.rescale) + lane);
+      for (std::int64_t c = 0; c < call_.dv; ++c) {
+        float* sum = sums + c * panel_width + lane;
+        (V::load(sum) * rescale).store(sum);
       }
-    const std::int64_t tiles = (queries + V::tile_rows - 1) / V::tile_rows;
-    const std::int64_t rows = (queries + tiles - 1) / tiles;  // tiles of equal height
-    for (std::int64_t i = 0; i < queries; i += rows)
-      for (std::int64_t c = 0; c < layout_.padded; c += panel_width)
-        multiply_rows<V, Step>(least(rows, queries - i),
-                               {at(layout_.scores) + i, panel_width, at(layout_.values) + c, layout_.padded,
-                                sums + i * layout_.padded + c, layout_.padded, steps(count), true});
+    }
+    for (std::int64_t c = 0; c < call_.dv; c += Unit::rows)
+      unit_.multiply(call_.dv - c,
+                     {at(layout_.values) + c * Unit::packed_row(loaded_), Unit::rows, at(layout_.scores),
+                      panel_width, sums + c * panel_width, panel_width, steps(count), true});
   }
 
   void finish() {
-    for (std::int64_t q = 0; q < part_.count; ++q) {
-      const V total(at(layout_.totals)[q]);
-      const float* sums = at(layout_.sums) + q * layout_.padded;
-      const std::int64_t place = place_of(part_, part_.first + q);
-      const auto value = [&](std::int64_t c, int) { return V::load(sums + c) / total; };
-      if (call_.rounded != nullptr)
-        store_rounded<V>(value, call_.dv, call_.rounded + place, call_.streams);
-      else
-        for_vectors<V>(0, call_.dv, [&](std::int64_t c, int n) {
-          put(value(c, n), call_.y + place + c, n, call_.streams);
-        });
+    for (std::int64_t q = 0; q < part_.count; q += panel_width) {
+      transpose_block<V>(at(layout_.sums) + q * layout_.padded, panel_width, call_.dv, panel_width,
+                         at(layout_.result), layout_.padded);
+      for (std::int64_t i = 0; i < queries_from(q); ++i)
+        finish_query(q + i, at(layout_.result) + i * layout_.padded);
     }
+  }
+
+  void finish_query(std::int64_t q, const float* sums) {
+    const V total(at(layout_.totals)[q]);
+    const std::int64_t place = place_of(part_, part_.first + q);
+    const auto value = [&](std::int64_t c, int) { return V::load(sums + c) / total; };
+    if (call_.rounded != nullptr)
+      store_rounded<V>(value, call_.dv, call_.rounded + place, call_.streams);
+    else
+      for_vectors<V>(0, call_.dv,
+                     [&](std::int64_t c, int n) { put(value(c, n), call_.y + place + c, n, call_.streams); });
   }
 
   const AttentionPart& part_;
   const AttentionCall& call_;
-  AttentionLayout<V> layout_;
+  AttentionLayout<Unit> layout_;
   float* base_;
+  std::int64_t loaded_ = 0;  // keys of the block
+  const Unit unit_{};
 };
+
+/// Calls f with a value of the type that multiplies for a call: pairs only where a processor has them, as it
+/// is only for speed that operands are rounded here.
+template <class V, class F>
+auto with_unit(const AttentionCall& call, const F& f) {
+  if constexpr (V::dots_pairs)
+    if (call.bf16) return f(std::type_identity<Bf16Unit<V>>());
+  return f(std::type_identity<VectorUnit<V, MultiplyAdd>>());
+}
 
 template <class V>
 void attend(const AttentionPart& part) {
-  if constexpr (V::dots_pairs)
-    if (part.call->bf16) return ManyQueries<V, true>(part).run();
-  ManyQueries<V, false>(part).run();
+  with_unit<V>(*part.call, [&](auto unit) { ManyQueries<V, typename decltype(unit)::type>(part).run(); });
 }
 
 template <class V>
 std::size_t attend_scratch(const AttentionCall& call) {
-  return static_cast<std::size_t>(AttentionLayout<V>(call).size) * sizeof(float);
+  return with_unit<V>(call, [&](auto unit) {
+    return static_cast<std::size_t>(AttentionLayout<typename decltype(unit)::type>(call).size) *
+           sizeof(float);
+  });
 }
 
 // -- few queries ----------------------------------------------------------------------------------

@@ -1,48 +1,19 @@
-// Matrix products of bfloat16 values with fp32 sums for a vector type V: pairs of inputs at once where the
-// processor multiplies them (V::dots_pairs), else fp32 arithmetic on rounded values.
+// Matrix products of bfloat16 values with fp32 sums for a vector type V: by matrix tiles where the processor
+// has them (V::multiplies_tiles), by pairs of inputs where it multiplies those (V::dots_pairs), else fp32
+// arithmetic on rounded values.
 #pragma once
 
 #include "cpu/kernels_integers.h"
+#include "cpu/kernels_tiles.h"
 
 namespace orion::cpu {
 
 // -- packing --------------------------------------------------------------------------------------
 
-/// A lane holds two neighbouring floats, rounded.
+/// What multiplies bfloat16 values.
 template <class V>
-struct LoadPairs {
-  static constexpr std::int64_t floats = 2;
-  static V whole(const float* p) { return pairs_of_neighbours(V::load(p), V::load(p + V::lanes)); }
-  /// The last pair of an odd number of floats is completed by `odd`.
-  static V part(const float* p, int lanes) {
-    const int first = 2 * lanes < V::lanes ? 2 * lanes : V::lanes;
-    return pairs_of_neighbours(V::load(p, first), V::load(p + first, 2 * lanes - first));
-  }
-};
-
-/// to[j * to_row + i] = the pair from[i * row + 2 j], from[i * row + 2 j + 1] for i < rows, 2 j < cols; a
-/// missing float is 0.
-template <class V>
-void transpose_pairs(const float* from, std::int64_t row, std::int64_t rows, std::int64_t cols, float* to,
-                     std::int64_t to_row) {
-  transpose_block<V, LoadPairs<V>>(from, row, rows, cols / 2, to, to_row);
-  if (cols % 2 == 0) return;
-  for (std::int64_t i = 0; i < rows; ++i)
-    pairs_of(V::load(from + i * row + cols - 1, 1), V(0.0F)).store(to + cols / 2 * to_row + i, 1);
-}
-
-/// to (ceil(rows / 2), N) = pairs of neighbouring rows of `from` (rows, width); the columns missing are 0.
-template <class V, int N>
-void pair_rows(const float* from, std::int64_t row, std::int64_t rows, std::int64_t width, float* to) {
-  for (std::int64_t i = 0; i < rows; i += 2, to += N)
-    for (std::int64_t j = 0; j < N; j += V::lanes) {
-      const std::int64_t left = width - j < 0 ? 0 : width - j;
-      const int n = static_cast<int>(left < V::lanes ? left : V::lanes);
-      const V lower = V::load(from + i * row + j, n);
-      const V upper = i + 1 < rows ? V::load(from + (i + 1) * row + j, n) : V(0.0F);
-      pairs_of(lower, upper).store(to + j, static_cast<int>(N - j < V::lanes ? N - j : V::lanes));
-    }
-}
+using Bf16Unit = std::conditional_t<V::multiplies_tiles, TileUnit<V>,
+                                    VectorUnit<V, std::conditional_t<V::dots_pairs, PairDot, MultiplyAdd>>>;
 
 /// One tile as pairs (ceil(K / 2), tile_rows).
 template <class V>
@@ -59,26 +30,43 @@ void pack_tile_pairs(const float* from, std::int64_t row, std::int64_t col, std:
 }
 
 template <class V>
+void pack_rows_pairs(const float* x, std::int64_t row, std::int64_t col, std::int64_t rows, std::int64_t k,
+                     float* to) {
+  pack_tiles<V, 2>(x, row, col, rows, k, to,
+                   [=](const float* from, std::int64_t count, std::int64_t inputs, float* out) {
+                     pack_tile_pairs<V>(from, row, col, count, inputs, out);
+                   });
+}
+
+/// Rows as a unit multiplies them.
+template <class V, class Unit>
+void pack_for(const float* x, std::int64_t row, std::int64_t col, std::int64_t rows, std::int64_t k,
+              float* to) {
+  if constexpr (Unit::together == 1)
+    pack_rows<V>(x, row, col, rows, k, to);
+  else if constexpr (V::multiplies_tiles)
+    pack_rows_of_tiles<V>(x, row, col, rows, k, to);
+  else
+    pack_rows_pairs<V>(x, row, col, rows, k, to);
+}
+
+template <class V>
 void pack_rows_bf16(const float* x, std::int64_t row, std::int64_t col, std::int64_t rows, std::int64_t k,
                     float* to) {
-  constexpr std::int64_t R = V::tile_rows;
-  if constexpr (V::dots_pairs) {
-    pack_tiles<V, 2>(x, row, col, rows, k, to,
-                     [=](const float* from, std::int64_t count, std::int64_t inputs, float* out) {
-                       pack_tile_pairs<V>(from, row, col, count, inputs, out);
-                     });
-  } else {
-    pack_rows<V>(x, row, col, rows, k, to);
-    map<V>(to, to, 0, (rows + R - 1) / R * R * k, [](V v) { return round_to_bfloat(v); });
-  }
+  using Unit = Bf16Unit<V>;
+  pack_for<V, Unit>(x, row, col, rows, k, to);
+  if constexpr (Unit::together == 1)
+    map<V>(to, to, 0, (rows + Unit::rows - 1) / Unit::rows * Unit::rows * k,
+           [](V v) { return round_to_bfloat(v); });
 }
 
 /// The same of rows that are rounded already, K even.
 template <class V>
 void pack_rows_rounded(const std::uint16_t* x, std::int64_t row, std::int64_t rows, std::int64_t k,
                        float* to) {
+  if constexpr (V::multiplies_tiles) return pack_rounded_rows_of_tiles<V>(x, row, rows, k, to);
   constexpr std::int64_t R = V::tile_rows;
-  for (std::int64_t i = 0; i < rows; i += R, to += R * k) {
+  for (std::int64_t i = 0; i < rows; i += R, to += R * Bf16Unit<V>::packed_row(k)) {
     const std::int64_t count = rows - i < R ? rows - i : R;
     if constexpr (V::dots_pairs)
       transpose_block<V>(reinterpret_cast<const float*>(x + i * row), row / 2, count, k / 2, to, R);
@@ -90,23 +78,6 @@ void pack_rows_rounded(const std::uint16_t* x, std::int64_t row, std::int64_t ro
 }
 
 // -- the right operand ----------------------------------------------------------------------------
-
-/// Rows [first, first + rows) of fp32 columns, as pairs.
-template <class V>
-const float* pair_columns(const Columns& b, std::int64_t first, std::int64_t rows, float* wide) {
-  const float* from = static_cast<const float*>(b.data) + first * b.row;
-  if (b.row == 1)
-    transpose_pairs<V>(from, b.col, b.width, rows, wide, panel_width);
-  else if (b.col == 1)
-    pair_rows<V, panel_width>(from, b.row, rows, b.width, wide);
-  else
-    for (std::int64_t i = 0; i < rows; i += 2)
-      for (std::int64_t j = 0; j < b.width; ++j) {
-        const float* pair = from + i * b.row + j * b.col;
-        pairs_of(V(pair[0]), V(i + 1 < rows ? pair[b.row] : 0.0F)).store(wide + i / 2 * panel_width + j, 1);
-      }
-  return wide;
-}
 
 /// Rows [first, first + rows) of a panel of pairs as floats.
 template <class V>
@@ -123,13 +94,11 @@ const float* split_pairs(const float* pairs, std::int64_t rows, float* wide) {
 /// Rows [first, first + rows) of b: pairs if V has products of them, else floats.
 template <class V>
 const float* bf16_columns(const Columns& b, std::int64_t first, std::int64_t rows, float* wide) {
-  const float* pairs = static_cast<const float*>(b.data) + first / 2 * panel_width;
-  if constexpr (V::dots_pairs) {
-    static_assert(V::multiplies_bytes && V::multiplies_nibbles);  // so that none are expanded
-    return b.format == MatrixFormat::bf16 ? pairs : pair_columns<V>(b, first, rows, wide);
-  }
   if (b.format == MatrixFormat::int8 || b.format == MatrixFormat::int4)
-    return expand_groups<V>(b, first, rows, wide);
+    return expand_groups<V, V::dots_pairs>(b, first, rows, wide);
+  const float* pairs = static_cast<const float*>(b.data) + first / 2 * panel_width;
+  if constexpr (V::dots_pairs)
+    return b.format == MatrixFormat::bf16 ? pairs : pair_columns<V>(b, first, rows, wide);
   if (b.format == MatrixFormat::bf16) return split_pairs<V>(pairs, rows, wide);
   const float* dense = dense_columns<V>(b, first, rows, wide);
   map<V>(dense, wide, 0, rows * panel_width, [](V v) { return round_to_bfloat(v); });
@@ -138,13 +107,6 @@ const float* bf16_columns(const Columns& b, std::int64_t first, std::int64_t row
 
 // -- products -------------------------------------------------------------------------------------
 
-struct PairDot {
-  template <class V>
-  static V add(V a, V b, V sum) {
-    return dot_pairs(a, b, sum);
-  }
-};
-
 template <class V>
 void pack_columns_bf16(const Columns& b, std::int64_t k, float* to) {
   bf16_columns<V>(b, 0, k, to);
@@ -152,8 +114,7 @@ void pack_columns_bf16(const Columns& b, std::int64_t k, float* to) {
 
 template <class V>
 void multiply_bf16(const ProductPart& part) {
-  using Step = std::conditional_t<V::dots_pairs, PairDot, MultiplyAdd>;
-  multiply_blocks<V, Step, V::dots_pairs ? 2 : 1>(part, [&](std::int64_t first, std::int64_t count) {
+  multiply_blocks<Bf16Unit<V>>(part, [&](std::int64_t first, std::int64_t count) {
     return bf16_columns<V>(part.b, first, count, part.wide);
   });
 }

@@ -2,7 +2,7 @@
 // read.
 #pragma once
 
-#include "cpu/kernel_table.h"
+#include "cpu/kernels_tiles.h"
 
 #include <array>
 #include <type_traits>
@@ -16,7 +16,10 @@ float add_up(const std::array<V, V::vector_accumulators>& sums) {
   return total;
 }
 
-/// `rounds` of `step` for every accumulator, which all stay at 1. Their sum, so that none is left out.
+template <class V>
+inline constexpr std::int64_t lanes_of_round = V::lanes * V::vector_accumulators;
+
+/// `rounds` of `step` for every accumulator, which all stay at 1. Their mean, so that none is left out.
 template <class V, class Sum, class Step>
 float keep_at_one(std::int64_t rounds, const Step& step) {
   std::array<Sum, V::vector_accumulators> sums;
@@ -25,13 +28,13 @@ float keep_at_one(std::int64_t rounds, const Step& step) {
 #pragma GCC unroll 16
     for (Sum& one : sums) one = step(one);
   }
-  if constexpr (std::is_same_v<Sum, V>)
-    return add_up<V>(sums);
-  else {
-    std::array<V, V::vector_accumulators> floats;
-    for (std::size_t i = 0; i < sums.size(); ++i) floats[i] = to_floats(sums[i]);
-    return add_up<V>(floats);
-  }
+  std::array<V, V::vector_accumulators> floats;
+  for (std::size_t i = 0; i < sums.size(); ++i)
+    if constexpr (std::is_same_v<Sum, V>)
+      floats[i] = sums[i];
+    else
+      floats[i] = to_floats(sums[i]);
+  return add_up<V>(floats) / static_cast<float>(lanes_of_round<V>);
 }
 
 // The compiler must not know the factors, or what comes out.
@@ -43,11 +46,31 @@ float multiply_adds(std::int64_t rounds) {
   return keep_at_one<V, V>(rounds, [&](V one) { return fma(one, factor, factor); });
 }
 
+/// Products of tiles that are in the first-level cache: one is loaded for each product, as there are too few
+/// registers for less.
+template <class V>
+float multiply_tiles(std::int64_t rounds) {
+  using Sums = TileSums<V, true>;
+  constexpr std::int64_t count = unit_rows * panel_width;
+  alignas(64) static constexpr float a[unit_rows * matrix_pairs] = {}, b[matrix_pairs * panel_width] = {};
+  alignas(64) float sums[count];
+  for (float& one : sums) one = 1.0F;
+  const typename V::Tiles registers;
+  Sums::load(sums, panel_width);
+  for (std::int64_t i = 0; i < rounds; ++i) Sums::add_products(a, b, panel_width);
+  Sums::store(sums, panel_width);
+  float total = 0.0F;
+  for (const float one : sums) total += one;
+  return total / static_cast<float>(count);
+}
+
 /// Two products of bfloat16 a lane, where there are such instructions; else the fp32 ones that stand in for
 /// them.
 template <class V>
 float multiply_adds_bf16(std::int64_t rounds) {
-  if constexpr (V::dots_pairs) {
+  if constexpr (V::multiplies_tiles) {
+    return multiply_tiles<V>(rounds);
+  } else if constexpr (V::dots_pairs) {
     volatile float zero = 0.0F;
     const V pair(zero);
     return keep_at_one<V, V>(rounds, [&](V one) { return dot_pairs(pair, pair, one); });
@@ -72,6 +95,14 @@ float multiply_adds_int8(std::int64_t rounds) {
     return keep_at_one<V, Words>(rounds, [&](Words one) { return dot_bytes(one, weights, one); });
   }
 }
+
+/// What those three multiply in a round.
+template <class V>
+inline constexpr std::int64_t products_of_round_bf16 =
+    V::multiplies_tiles ? unit_rows * matrix_inputs * panel_width
+                        : lanes_of_round<V> * (V::dots_pairs ? 2 : 1);
+template <class V>
+inline constexpr std::int64_t products_of_round_int8 = lanes_of_round<V> * 4;
 
 /// The sum of x, at least `ceiling_grain` numbers in whole grains.
 template <class V>

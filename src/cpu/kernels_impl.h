@@ -10,6 +10,8 @@
 #include "cpu/kernels_rows.h"
 #include "cpu/kernels_training.h"
 
+#include <limits>
+
 namespace orion::cpu {
 
 template <class V>
@@ -18,6 +20,9 @@ constexpr Kernels make_kernels(std::string_view name) {
       .name = name,
       .tile_rows = V::tile_rows,
       .dots_pairs = V::dots_pairs,
+      .multiplies_tiles = V::multiplies_tiles,
+      .tile_rows_bf16 = Bf16Unit<V>::rows,
+      .packed_row_bf16 = Bf16Unit<V>::packed_row,
       .streams = V::streams,
       .linear_vectors = linear_vectors_of_any_format<V>,
       .pack_vectors = pack_vectors<V>,
@@ -31,6 +36,7 @@ constexpr Kernels make_kernels(std::string_view name) {
       .store = store_part<V>,
       .multiplies_bytes = V::multiplies_bytes,
       .multiplies_nibbles = V::multiplies_nibbles,
+      .most_integer_rows = V::multiplies_tiles ? unit_rows - 1 : std::numeric_limits<std::int64_t>::max(),
       .group_rows = V::group_rows,
       .quantise_rows = quantise_rows<V>,
       .multiply_integers = multiply_integers<V>,
@@ -58,10 +64,9 @@ constexpr Kernels make_kernels(std::string_view name) {
       .rope = rope<V>,
       .unary = unary<V>,
       .binary = binary<V>,
-      .ceiling_lanes = V::lanes * V::vector_accumulators,
-      .multiply_adds = multiply_adds<V>,
-      .multiply_adds_bf16 = multiply_adds_bf16<V>,
-      .multiply_adds_int8 = multiply_adds_int8<V>,
+      .multiply_adds = {lanes_of_round<V>, multiply_adds<V>},
+      .multiply_adds_bf16 = {products_of_round_bf16<V>, multiply_adds_bf16<V>},
+      .multiply_adds_int8 = {products_of_round_int8<V>, multiply_adds_int8<V>},
       .read_stream = read_stream<V>,
   };
 }

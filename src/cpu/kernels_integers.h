@@ -184,7 +184,7 @@ void multiply_groups(const QuantisedRows<R>* x, std::int64_t groups, const std::
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) sums[j][r] = add ? V::load(c + r * panel_width + j * V::lanes) : V(0.0F);
   for (std::int64_t g = 0; g < groups; ++g, panel += group_bytes<Kind>) {
-    if (ahead != nullptr) ahead->turn();
+    ahead != nullptr ? ahead->turn() : fetch_stream<V, group_bytes<Kind>>(panel);
 #pragma GCC unroll 1
     for (int j = 0; j < all; j += NV)
       add_group<V, R, NV, Kind>(*read_anew(x + g), panel + j * V::lanes * 2,

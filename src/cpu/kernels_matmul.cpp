@@ -30,6 +30,9 @@ struct Product {
   bool streams = false;  // y goes past the caches
 
   std::int64_t panels() const { return ceil_div(n, panel_width); }
+  /// Rows that are multiplied at once, and floats that a row takes when it is packed.
+  std::int64_t tile_rows() const { return bf16 ? kernels().tile_rows_bf16 : kernels().tile_rows; }
+  std::int64_t packed_row() const { return bf16 ? kernels().packed_row_bf16(k) : k; }
   Columns columns(std::int64_t panel) const {
     Columns part = b;
     part.data = static_cast<const std::byte*>(b.data) + panel * b_panel;
@@ -141,8 +144,8 @@ void share_panels(ThreadPool& pool, std::int64_t workers, std::int64_t panels, s
 /// Rows multiplied by one packing of a; fewer where many workers would take much memory for theirs.
 std::int64_t rows_at_once(const Product& p, std::int64_t workers) {
   constexpr std::int64_t most_rows = 300, most_floats = 1 << 24;  // of all packings
-  const std::int64_t tile = kernels().tile_rows;
-  return even_rows(p.m, std::clamp(most_floats / (workers * p.k), tile, most_rows), tile);
+  const std::int64_t tile = p.tile_rows();
+  return even_rows(p.m, std::clamp(most_floats / (workers * p.packed_row()), tile, most_rows), tile);
 }
 
 /// Columns of b that are packed before the rows of a meet them, packing by packing: 0 if there is only one
@@ -157,24 +160,25 @@ std::int64_t columns_at_once(const Product& p, std::int64_t workers) {
 }
 
 struct ProductMemory {
-  std::int64_t rows, k;
-  float* a;     // (workers, rows_at_once, K) packed
+  std::int64_t rows, row, k;
+  float* a;     // (workers, rows_at_once, packed_row)
   float* b;     // (columns_at_once, K) packed
   float* wide;  // (workers, block_inputs(K), panel_width)
   float* c;     // (workers, rows_at_once, panel_width)
   static std::size_t bytes(const Product& p, std::int64_t workers) {
     const std::int64_t rows = rows_at_once(p, workers);
-    return float_bytes(workers * rows * p.k) + float_bytes(columns_at_once(p, workers) * p.k) +
+    return float_bytes(workers * rows * p.packed_row()) + float_bytes(columns_at_once(p, workers) * p.k) +
            float_bytes(workers * block_inputs(p.k) * panel_width) + float_bytes(workers * rows * panel_width);
   }
   ProductMemory(Scratch& scratch, const Product& p, std::int64_t workers)
       : rows(rows_at_once(p, workers)),
+        row(p.packed_row()),
         k(p.k),
-        a(scratch.take_floats(workers * rows * k)),
+        a(scratch.take_floats(workers * rows * row)),
         b(scratch.take_floats(columns_at_once(p, workers) * k)),
         wide(scratch.take_floats(workers * block_inputs(k) * panel_width)),
         c(scratch.take_floats(workers * rows * panel_width)) {}
-  float* a_of(std::int64_t worker) const { return a + worker * rows * k; }
+  float* a_of(std::int64_t worker) const { return a + worker * rows * row; }
   float* wide_of(std::int64_t worker) const { return wide + worker * block_inputs(k) * panel_width; }
   float* c_of(std::int64_t worker) const { return c + worker * rows * panel_width; }
 };
@@ -196,7 +200,7 @@ void multiply_part(const Product& p, const ProductMemory& memory, std::int64_t w
   const auto multiply = p.bf16 ? isa.multiply_bf16 : isa.multiply;
   float* c = memory.c_of(worker);
   const Finish finish = p.finish(first + part.from, part.panel);
-  multiply({memory.a_of(worker) + part.from * p.k, part.to - part.from, p.k, p.columns(part.panel),
+  multiply({memory.a_of(worker) + part.from * memory.row, part.to - part.from, p.k, p.columns(part.panel),
             memory.wide_of(worker), c, finish, p.next(part), p.beside(first + part.from, part.panel),
             p.y_row});
   if (finish.y == nullptr) isa.store(p.stored(c, first, part));
@@ -206,7 +210,7 @@ void multiply_part(const Product& p, const ProductMemory& memory, std::int64_t w
 void multiply_rows(ThreadPool& pool, std::int64_t workers, const Product& p, const ProductMemory& memory,
                    std::int64_t first, std::int64_t rows) {
   share_panels(
-      pool, workers, p.panels(), rows, kernels().tile_rows,
+      pool, workers, p.panels(), rows, p.tile_rows(),
       [&](std::int64_t w) { pack_rows(p, memory, w, first, rows); },
       [&](std::int64_t w, const PanelPart& part) { multiply_part(p, memory, w, first, part); });
 }
@@ -253,7 +257,7 @@ class RowBlocks {
 /// All rows of the product, rows shared.
 void multiply_row_blocks(ThreadPool& pool, std::int64_t workers, const Product& p,
                          const ProductMemory& memory) {
-  const RowBlocks blocks(workers, p.m, memory.rows, kernels().tile_rows);
+  const RowBlocks blocks(workers, p.m, memory.rows, p.tile_rows());
   share_queues(
       pool, workers, [&](std::int64_t queue) { return blocks.count(queue); }, [](std::int64_t) {},
       [&](std::int64_t w, const Item& item, const std::optional<Item>&) {
@@ -329,9 +333,21 @@ Product product_of(const LinearCall& c) {
           c.w.format != MatrixFormat::exact};
 }
 
+ResultMemory result_of(const Product& p) {
+  return {p.y, p.rounded, p.y_row, p.m * p.n};
+}
+
 Product streamed(ThreadPool& pool, Product p) {
-  p.streams = p.y_col == 1 && should_stream(pool, {p.y, p.rounded, p.y_row, p.m * p.n});
+  p.streams = p.y_col == 1 && should_stream(pool, result_of(p));
   return p;
+}
+
+/// Whether a result is too large to stay in the caches and comes faster than memory takes lines that are read
+/// before they are written.
+bool is_bound_by_memory(const Product& p) {
+  constexpr std::int64_t least_elements = 1 << 19;
+  return kernels().multiplies_tiles && p.bf16 && p.y_col == 1 && p.epilogue.residual == nullptr &&
+         p.m * p.n >= least_elements && can_stream(result_of(p));
 }
 
 Product product_of(const GemmCall& c) {
@@ -370,8 +386,9 @@ std::int64_t inputs_at_once(const GemmCall& call) {
 }
 
 void multiply_in_parts(ThreadPool& pool, std::int64_t workers, const GemmCall& call, Scratch scratch) {
-  const Product whole = product_of(call);
+  Product whole = product_of(call);
   const std::int64_t step = inputs_at_once(call);
+  whole.streams = step == call.k && is_bound_by_memory(whole);
   for (std::int64_t first = 0; first < call.k; first += step)
     multiply(pool, workers, part_of(whole, first, std::min(step, call.k - first)), scratch);
 }
@@ -379,7 +396,7 @@ void multiply_in_parts(ThreadPool& pool, std::int64_t workers, const GemmCall& c
 // -- products with matrices in groups, of integers ------------------------------------------------
 
 bool is_of_integers(const LinearCall& call) {
-  if (call.m <= few_rows) return false;
+  if (call.m <= few_rows || call.m > kernels().most_integer_rows) return false;
   return (call.w.format == MatrixFormat::int8 && kernels().multiplies_bytes) ||
          (call.w.format == MatrixFormat::int4 && kernels().multiplies_nibbles);
 }
@@ -462,6 +479,10 @@ std::size_t packed_vectors_bytes(const LinearCall& call) {
 }
 
 }  // namespace
+
+bool rounds_to_bfloat(const LinearCall& call) {
+  return call.m > few_rows && call.w.format != MatrixFormat::exact && !is_of_integers(call);
+}
 
 std::size_t linear_scratch(const LinearCall& call, int threads) {
   if (is_of_integers(call)) return memory_alignment + IntegerMemory::bytes(call, threads);

@@ -10,6 +10,10 @@
 
 namespace orion::cpu {
 
+constexpr std::int64_t least(std::int64_t a, std::int64_t b) {
+  return a < b ? a : b;
+}
+
 template <class V>
 inline constexpr int panel_vectors = static_cast<int>(panel_width) / V::lanes;
 
@@ -112,6 +116,7 @@ void store_part(const StorePart& part) {
 
 /// How a lane of the left operand (or a pair) meets one of the right.
 struct MultiplyAdd {
+  static constexpr std::int64_t together = 1;  // inputs in a lane
   template <class V>
   static V add(V a, V b, V sum) {
     return fma(a, b, sum);
@@ -334,13 +339,15 @@ void pack_tiles(const float* x, std::int64_t row, std::int64_t col, std::int64_t
                 float* to, const Pack& pack) {
   constexpr std::int64_t R = V::tile_rows;
   const std::int64_t step = row == 1 ? 4 : k;
+  const std::int64_t packed_row = (k + together - 1) / together;
   for (std::int64_t first = 0; first < k; first += step) {
     const std::int64_t inputs = k - first < step ? k - first : step;
     const std::int64_t ahead = first + 2 * step;  // inputs fetched meanwhile
     for (std::int64_t i = 0; i < rows; i += R) {
       const float* from = x + i * row;
       if (ahead < k) fetch_rows(from + ahead * col, col, k - ahead < step ? k - ahead : step);
-      pack(from + first * col, rows - i < R ? rows - i : R, inputs, to + i * k + first / together * R);
+      pack(from + first * col, rows - i < R ? rows - i : R, inputs,
+           to + i * packed_row + first / together * R);
     }
   }
 }
@@ -432,11 +439,22 @@ Fetching fetching_for(const Part& part, std::int64_t row, std::int64_t rows, std
   return {runs_of(part.beside + row * part.beside_row, part.beside_row, rows), soon};
 }
 
-/// Tiles of a block of inputs; `b_of(first, count)` gives the block of the right operand, and a step of the
-/// loop over inputs takes `together` of them.
-template <class V, class Step, std::int64_t together, class Block>
+/// What multiplies a tile: vector registers, a step of the loop over inputs taking as many as are in a lane.
+template <class V, class Step>
+struct VectorUnit {
+  static constexpr std::int64_t rows = V::tile_rows;
+  static constexpr std::int64_t together = Step::together;
+  /// Floats that a row takes in a packing.
+  static std::int64_t packed_row(std::int64_t k) { return (k + together - 1) / together; }
+  void multiply(std::int64_t rows_left, const Tile& tile) const { multiply_rows<V, Step>(rows_left, tile); }
+};
+
+/// Tiles of a block of inputs; `b_of(first, count)` gives the block of the right operand.
+template <class Unit, class Block>
 void multiply_blocks(const ProductPart& part, const Block& b_of) {
-  constexpr std::int64_t R = V::tile_rows;
+  constexpr std::int64_t R = Unit::rows, together = Unit::together;
+  const Unit unit;
+  const std::int64_t row = Unit::packed_row(part.k);
   const std::int64_t size = block_inputs(part.k);
   const std::int64_t tiles = (part.rows + R - 1) / R;
   for (std::int64_t first = 0; first < part.k; first += size) {
@@ -449,7 +467,7 @@ void multiply_blocks(const ProductPart& part, const Block& b_of) {
                      tiles * Ahead::turns(steps)};
     const float* b = b_of(first, k);
     for (std::int64_t i = 0; i < part.rows; i += R) {
-      Tile tile{part.a + i * part.k + first / together * R,
+      Tile tile{part.a + i * row + first / together * R,
                 R,
                 b,
                 panel_width,
@@ -463,7 +481,7 @@ void multiply_blocks(const ProductPart& part, const Block& b_of) {
         tile.finish = finish_of(part.finish, i);
         ahead.meeting = fetching_for(part, i, part.rows - i < R ? part.rows - i : R, Ahead::turns(steps));
       }
-      multiply_rows<V, Step>(part.rows - i, tile);
+      unit.multiply(part.rows - i, tile);
     }
   }
 }
@@ -475,7 +493,7 @@ void pack_columns(const Columns& b, std::int64_t k, float* to) {
 
 template <class V>
 void multiply(const ProductPart& part) {
-  multiply_blocks<V, MultiplyAdd, 1>(part, [&](std::int64_t first, std::int64_t count) {
+  multiply_blocks<VectorUnit<V, MultiplyAdd>>(part, [&](std::int64_t first, std::int64_t count) {
     return dense_columns<V>(part.b, first, count, part.wide);
   });
 }
@@ -496,6 +514,16 @@ struct SingleInputs {
   }
 };
 
+/// Fetches what lies V::stream_ahead bytes behind a piece of a panel that few vectors meet: the next piece of
+/// the stream that a worker's panels are. Always inlined, see fetch_row.
+template <class V, std::int64_t bytes>
+[[gnu::always_inline]] inline void fetch_stream(const void* piece) {
+  if constexpr (V::stream_ahead > 0)
+#pragma GCC unroll 32
+    for (std::int64_t at = 0; at < bytes; at += cache_line)
+      __builtin_prefetch(static_cast<const std::byte*>(piece) + V::stream_ahead + at, 0, 2);
+}
+
 /// c (R, panel_width) = x (R, `size` inputs or pairs) times one panel. Several sums per output hide the
 /// latency of the multiply-add: input k goes to sum k mod U.
 template <class V, int R, class Inputs, class T>
@@ -514,6 +542,7 @@ void multiply_vectors(const float* x, std::int64_t x_row, const T* panel, std::i
 #pragma GCC unroll 8
         for (int j = 0; j < NV; ++j) sums[u][r][j] = V(0.0F);
     const auto step = [&](int u, std::int64_t k) {
+      fetch_stream<V, NV * V::lanes * std::int64_t{sizeof(T)}>(w + k * panel_width);
 #pragma GCC unroll 8
       for (int j = 0; j < NV; ++j) {
         const V column = V::load(w + k * panel_width + j * V::lanes);

@@ -165,45 +165,53 @@ void pack_panels_quantised(const MatrixView& view, const Panels& panels, std::in
 template <class V, class Kind, int Shift, class Words>
 V level_values(const Words& w, V scale) {
   const V level = to_floats(shift_down<Shift>(w) & Words(Kind::parts == 1 ? 0xff : 0x0f));
-  return (level - V(static_cast<float>(Kind::offset))) * scale;
+  return fma(level, scale, scale * V(static_cast<float>(-Kind::offset)));
 }
 
-/// Four inputs of a vector of outputs, the first one at `to`.
-template <class V>
+/// Four inputs of a vector of outputs, the first one at `to`, as floats or as pairs.
+template <class V, bool Pairs>
 void put_inputs(V a, V b, V c, V d, float* to) {
-  a.store(to);
-  b.store(to + panel_width);
-  c.store(to + 2 * panel_width);
-  d.store(to + 3 * panel_width);
+  if constexpr (Pairs) {
+    pairs_of(a, b).store(to);
+    pairs_of(c, d).store(to + panel_width);
+  } else {
+    a.store(to);
+    b.store(to + panel_width);
+    c.store(to + 2 * panel_width);
+    d.store(to + 3 * panel_width);
+  }
 }
 
-template <class V, class Kind>
+template <class V, class Kind, bool Pairs>
 void expand_group(const std::byte* group, float* to) {
   using Words = typename V::Integers;
-  constexpr std::int64_t apart = group_inputs / 2 * panel_width;
+  constexpr std::int64_t input = Pairs ? panel_width / 2 : panel_width;  // floats
+  constexpr std::int64_t apart = group_inputs / 2 * input;
   for (int j = 0; j < panel_vectors<V>; ++j) {
     const V scale = V::load(reinterpret_cast<const std::uint16_t*>(group) + j * V::lanes);
     for (std::int64_t i = 0; i < Kind::rows; ++i) {
       const Words w = Words::load(group + scales_bytes + (i * panel_width + j * V::lanes) * 4);
-      float* row = to + 4 * i * panel_width + j * V::lanes;
-      put_inputs(level_values<V, Kind, 0>(w, scale), level_values<V, Kind, 8>(w, scale),
-                 level_values<V, Kind, 16>(w, scale), level_values<V, Kind, 24>(w, scale), row);
+      float* row = to + 4 * i * input + j * V::lanes;
+      put_inputs<V, Pairs>(level_values<V, Kind, 0>(w, scale), level_values<V, Kind, 8>(w, scale),
+                           level_values<V, Kind, 16>(w, scale), level_values<V, Kind, 24>(w, scale), row);
       if constexpr (Kind::parts == 2)
-        put_inputs(level_values<V, Kind, 4>(w, scale), level_values<V, Kind, 12>(w, scale),
-                   level_values<V, Kind, 20>(w, scale), level_values<V, Kind, 28>(w, scale), row + apart);
+        put_inputs<V, Pairs>(level_values<V, Kind, 4>(w, scale), level_values<V, Kind, 12>(w, scale),
+                             level_values<V, Kind, 20>(w, scale), level_values<V, Kind, 28>(w, scale),
+                             row + apart);
     }
   }
 }
 
-/// Rows [first, first + rows) of a panel as floats, `first` a whole number of groups.
-template <class V>
+/// Rows [first, first + rows) of a panel as floats or pairs, `first` a whole number of groups.
+template <class V, bool Pairs>
 const float* expand_groups(const Columns& b, std::int64_t first, std::int64_t rows, float* wide) {
   const bool bytes = b.format == MatrixFormat::int8;
   const std::int64_t size = bytes ? group_bytes<Bytes> : group_bytes<Nibbles>;
   const std::byte* group = static_cast<const std::byte*>(b.data) + first / group_inputs * size;
+  constexpr std::int64_t floats = group_inputs * panel_width / (Pairs ? 2 : 1);
   float* to = wide;
-  for (std::int64_t i = 0; i < rows; i += group_inputs, group += size, to += group_inputs * panel_width)
-    bytes ? expand_group<V, Bytes>(group, to) : expand_group<V, Nibbles>(group, to);
+  for (std::int64_t i = 0; i < rows; i += group_inputs, group += size, to += floats)
+    bytes ? expand_group<V, Bytes, Pairs>(group, to) : expand_group<V, Nibbles, Pairs>(group, to);
   return wide;
 }
 

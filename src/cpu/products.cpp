@@ -230,9 +230,9 @@ bool reads_rounded(Planner& planner, const Node& node, NodeId operand) {
   const bool packed = is_packed_matmul(planner, node);
   if (!packed && !is_runtime_matmul(planner, node)) return false;
   if (node.inputs[0] != operand || node.inputs[1] == operand || node.flag("transpose_x")) return false;
-  const std::int64_t k = planner.shape(operand).back(), m = planner.shape(operand).size() / k;
+  const std::int64_t k = planner.shape(operand).back();
   if (k % 2 != 0) return false;
-  return packed ? m > few_rows && shape_of_call(planner, node).w.format == MatrixFormat::bf16
+  return packed ? rounds_to_bfloat(shape_of_call(planner, node))
                 : k <= most_gemm_inputs && planner.format() == MatrixFormat::bf16;
 }
 

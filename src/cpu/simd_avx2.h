@@ -18,6 +18,8 @@ struct Vec {
   static constexpr int tile_vectors = 2;
   static constexpr int vector_accumulators = 8;
   static constexpr bool dots_pairs = false;
+  static constexpr bool multiplies_tiles = false;
+  static constexpr std::int64_t stream_ahead = 0;
   static constexpr int dot_bias = 128;
   static constexpr int group_rows = 6;
   static constexpr int group_vectors = 1;

@@ -38,6 +38,8 @@ struct Vec {
 #endif
   static constexpr bool multiplies_nibbles = multiplies_bytes;
   static constexpr bool sums_nibble_pairs = false;
+  static constexpr bool multiplies_tiles = false;
+  static constexpr std::int64_t stream_ahead = 0;
   static constexpr int group_rows = 4;
   static constexpr int group_vectors = 4;
 

@@ -29,6 +29,10 @@ struct Vec {
   /// pairs_of_neighbours (first, second), the floats of both in order, two in a lane, and pairs_of (lower,
   /// upper), rounded to nearest even.
   static constexpr bool dots_pairs = false;
+  /// Whether there are Tiles, registers of whole matrices that multiply such pairs (simd_avx512.h).
+  static constexpr bool multiplies_tiles = false;
+  /// Bytes that a stream of weights is fetched ahead by software, 0 where the processor sees to it.
+  static constexpr std::int64_t stream_ahead = 0;
   /// Whether there is a stream() that passes the caches by.
   static constexpr bool streams = false;
   /// What products of bytes leave to be taken off: they give sum + (w - 128 + dot_bias) x.

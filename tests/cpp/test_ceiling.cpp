@@ -7,9 +7,11 @@ namespace orion::cpu {
 
 TEST_CASE("the ceiling is measured on every instruction set, and refuses what cannot be") {
   on_every_isa([] {
-    for (const auto multiply_adds :
-         {kernels().multiply_adds, kernels().multiply_adds_bf16, kernels().multiply_adds_int8})
-      CHECK(multiply_adds(3) == static_cast<float>(kernels().ceiling_lanes));
+    for (const MultiplyAdds& loop :
+         {kernels().multiply_adds, kernels().multiply_adds_bf16, kernels().multiply_adds_int8}) {
+      CHECK(loop.products > 0);
+      CHECK(loop.run(3) == 1.0F);
+    }
     Floats x(index(2 * ceiling_grain), 1.0F);
     x[5] = 3.0F;
     CHECK(kernels().read_stream(x.data(), 2 * ceiling_grain) == 2.0F * ceiling_grain + 2.0F);
