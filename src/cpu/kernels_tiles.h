@@ -28,17 +28,14 @@ inline float* row_in_tiles(float* packing, std::int64_t row, std::int64_t k) {
   return packing + (row - within) * packed_row_of_tiles(k) + within * matrix_pairs;
 }
 
+/// The inputs [0, inputs) of a row as pairs, at most matrix_inputs of them, the others 0.
 template <class V>
-void pack_row_of_tiles(const float* x, std::int64_t k, float* to) {
+V load_tile_row(const float* x, std::int64_t col, std::int64_t inputs) {
   static_assert(V::lanes == matrix_pairs);
-  for (std::int64_t i = 0; i < k; i += matrix_inputs, to += unit_rows * matrix_pairs) {
-    const std::int64_t left = k - i;
-    const int first = static_cast<int>(left < V::lanes ? left : V::lanes);
-    const int second = static_cast<int>(left < 2 * V::lanes ? left - first : V::lanes);
-    left < matrix_inputs
-        ? pairs_of_neighbours(V::load(x + i, first), V::load(x + i + first, second)).store(to)
-        : LoadPairs<V>::whole(x + i).store(to);
-  }
+  if (col == 1 && inputs >= matrix_inputs) return LoadPairs<V>::whole(x);
+  alignas(64) float piece[matrix_inputs] = {};
+  for (std::int64_t i = 0; i < least(inputs, matrix_inputs); ++i) piece[i] = x[i * col];
+  return LoadPairs<V>::whole(piece);
 }
 
 /// A tile of rows that lie side by side, `col` apart from input to input.
@@ -69,17 +66,10 @@ template <class V>
 void pack_rows_of_tiles(const float* x, std::int64_t row, std::int64_t col, std::int64_t rows, std::int64_t k,
                         float* to) {
   if (row == 1) return pack_columns_of_tiles<V>(x, col, rows, k, to);
-  for (std::int64_t r = 0; r < rows; ++r) {
+  for (std::int64_t r = 0; r < rows; ++r, x += row) {
     float* out = row_in_tiles(to, r, k);
-    if (col == 1) {
-      pack_row_of_tiles<V>(x + r * row, k, out);
-      continue;
-    }
-    for (std::int64_t i = 0; i < k; i += matrix_inputs, out += unit_rows * matrix_pairs) {
-      alignas(64) float piece[matrix_inputs] = {};
-      for (std::int64_t j = 0; j < least(k - i, matrix_inputs); ++j) piece[j] = x[r * row + (i + j) * col];
-      LoadPairs<V>::whole(piece).store(out);
-    }
+    for (std::int64_t i = 0; i < k; i += matrix_inputs, out += unit_rows * matrix_pairs)
+      load_tile_row<V>(x + i * col, col, k - i).store(out);
   }
 }
 
