@@ -20,7 +20,7 @@ constexpr std::int64_t block_inputs(std::int64_t k) {
 inline constexpr std::int64_t ceiling_grain = 4096;
 
 /// Columns [0, width) of a matrix (K, width): the right operand of a product, at most one panel wide. In
-/// other formats than `exact` it is a panel.
+/// other formats than `exact` it is a panel, and so it is if pack_columns made it for the same product.
 struct Columns {
   const void* data = nullptr;
   DType dtype = DType::fp32;
@@ -28,6 +28,7 @@ struct Columns {
   std::int64_t col = 1;
   std::int64_t width = panel_width;
   MatrixFormat format = MatrixFormat::exact;
+  bool is_packed = false;  // by pack_columns
 };
 
 /// Where sums go when they are whole, if nothing but adding is left to do: y = sums + bias + residual.
@@ -41,11 +42,11 @@ struct Finish {
 
 /// c (rows, panel_width) = a (rows, K) b (K, panel_width); columns beyond b.width are unspecified.
 struct ProductPart {
-  const float* a = nullptr;  // as pack_rows leaves it, or pack_rows_bf16; from the first row of a tile on
+  const float* a = nullptr;  // as pack_rows leaves it, from the first row of a tile on
   std::int64_t rows = 0;
   std::int64_t k = 0;
   Columns b;
-  float* wide = nullptr;  // scratch (block_inputs(k), panel_width)
+  float* wide = nullptr;  // scratch (packed_row(block_inputs(k)), panel_width)
   float* c = nullptr;     // scratch, and the result unless it goes to finish.y
   Finish finish;
   // Fetched into the cache meanwhile:
@@ -105,17 +106,27 @@ struct MultiplyAdds {
   float (*run)(std::int64_t rounds);  // gives 1
 };
 
+/// Products of many rows, their operands packed as the arithmetic wants them: floats, or for bfloat16 floats
+/// that are rounded, pairs of inputs (kernels_pairs.h) or such pairs for matrix tiles (kernels_tiles.h).
+struct ProductKernels {
+  std::int64_t tile_rows;  // rows of the left operand that are multiplied at once
+  /// Floats that K inputs of a row, or of a column, take in a packing.
+  std::int64_t (*packed_row)(std::int64_t k);
+  /// x (rows, K) in tiles of tile_rows; rows missing in the last one are left as they are.
+  void (*pack_rows)(const float* x, std::int64_t row, std::int64_t col, std::int64_t rows, std::int64_t k,
+                    float* to);
+  /// K inputs of columns that lie apart, as a panel.
+  void (*pack_columns)(const Columns&, std::int64_t k, float* to);
+  void (*multiply)(const ProductPart&);
+};
+
 struct Kernels {
   std::string_view name;
-  std::int64_t tile_rows;  // rows of A in a register tile
 
   /// Whether products of the format bf16 multiply pairs of bfloat16; else they are of fp32 values that were
   /// rounded.
   bool dots_pairs;
-  bool multiplies_tiles;        // of such pairs: products are so fast that memory is what they wait for
-  std::int64_t tile_rows_bf16;  // rows of A that such a product takes at once
-  /// Floats that a row of K inputs takes in a packing for it.
-  std::int64_t (*packed_row_bf16)(std::int64_t k);
+  bool multiplies_tiles;  // of such pairs: products are so fast that memory is what they wait for
 
   /// Whether what `streams` passes the caches by.
   bool streams;
@@ -124,23 +135,10 @@ struct Kernels {
   /// of it.
   void (*linear_vectors)(const LinearCall&, const void* x, std::int64_t begin, std::int64_t end);
   void (*pack_vectors)(const LinearCall&, void* to);
-  /// x (rows, K) -> [ceil(rows / tile_rows)][K][tile_rows]; rows missing in the last tile are left as they
-  /// are.
-  void (*pack_rows)(const float* x, std::int64_t row, std::int64_t col, std::int64_t rows, std::int64_t k,
-                    float* to);
-  /// The same rounded to bfloat16: as floats, as pairs of inputs [ceil(rows / tile_rows)][ceil(K /
-  /// 2)][tile_rows] (if the set `dots_pairs`), or for tiles of pairs (kernels_tiles.h).
-  void (*pack_rows_bf16)(const float* x, std::int64_t row, std::int64_t col, std::int64_t rows,
-                         std::int64_t k, float* to);
-  /// The same of x (rows, K) that is rounded already.
+  ProductKernels fp32, bf16;
+  /// bf16.pack_rows of x (rows, K) that is rounded already.
   void (*pack_rows_rounded)(const std::uint16_t* x, std::int64_t row, std::int64_t rows, std::int64_t k,
                             float* to);
-  /// K inputs of columns that lie apart, as a panel: of floats, or for bfloat16 of pairs (if the set
-  /// `dots_pairs`; else of floats too).
-  void (*pack_columns)(const Columns&, std::int64_t k, float* to);
-  void (*pack_columns_bf16)(const Columns&, std::int64_t k, float* to);
-  void (*multiply)(const ProductPart&);
-  void (*multiply_bf16)(const ProductPart&);
   void (*store)(const StorePart&);
 
   /// Whether products of many rows with int8 and int4 panels are of integers too; else the panels are

@@ -30,9 +30,9 @@ struct Product {
   bool streams = false;  // y goes past the caches
 
   std::int64_t panels() const { return ceil_div(n, panel_width); }
-  /// Rows that are multiplied at once, and floats that a row takes when it is packed.
-  std::int64_t tile_rows() const { return bf16 ? kernels().tile_rows_bf16 : kernels().tile_rows; }
-  std::int64_t packed_row() const { return bf16 ? kernels().packed_row_bf16(k) : k; }
+  const ProductKernels& unit() const { return bf16 ? kernels().bf16 : kernels().fp32; }
+  std::int64_t tile_rows() const { return unit().tile_rows; }
+  std::int64_t packed_row() const { return unit().packed_row(k); }
   Columns columns(std::int64_t panel) const {
     Columns part = b;
     part.data = static_cast<const std::byte*>(b.data) + panel * b_panel;
@@ -152,58 +152,58 @@ std::int64_t rows_at_once(const Product& p, std::int64_t workers) {
 /// packing, or if b is panels already. A few megabytes at once.
 std::int64_t columns_at_once(const Product& p, std::int64_t workers) {
   constexpr std::int64_t most_floats = 1 << 20;
-  const bool is_packed = p.b.dtype != DType::fp32 || p.b.format != MatrixFormat::exact ||
-                         (p.b.row == panel_width && p.b.col == 1);
-  if (is_packed || p.m <= rows_at_once(p, workers)) return 0;
-  const std::int64_t panels = std::max<std::int64_t>(1, most_floats / (p.k * panel_width));
+  const bool is_panel = p.b.dtype != DType::fp32 || p.b.format != MatrixFormat::exact ||
+                        (p.b.row == panel_width && p.b.col == 1);
+  if (is_panel || p.m <= rows_at_once(p, workers)) return 0;
+  const std::int64_t panels = std::max<std::int64_t>(1, most_floats / (p.packed_row() * panel_width));
   return std::min(panels, p.panels()) * panel_width;
 }
 
 struct ProductMemory {
-  std::int64_t rows, row, k;
+  std::int64_t rows, row, block;
   float* a;     // (workers, rows_at_once, packed_row)
-  float* b;     // (columns_at_once, K) packed
-  float* wide;  // (workers, block_inputs(K), panel_width)
+  float* b;     // (columns_at_once, packed_row)
+  float* wide;  // (workers, packed_row of a block, panel_width)
   float* c;     // (workers, rows_at_once, panel_width)
+  static std::int64_t packed_block(const Product& p) {
+    return p.unit().packed_row(block_inputs(p.k)) * panel_width;
+  }
   static std::size_t bytes(const Product& p, std::int64_t workers) {
-    const std::int64_t rows = rows_at_once(p, workers);
-    return float_bytes(workers * rows * p.packed_row()) + float_bytes(columns_at_once(p, workers) * p.k) +
-           float_bytes(workers * block_inputs(p.k) * panel_width) + float_bytes(workers * rows * panel_width);
+    const std::int64_t rows = rows_at_once(p, workers), row = p.packed_row();
+    return float_bytes(workers * rows * row) + float_bytes(columns_at_once(p, workers) * row) +
+           float_bytes(workers * packed_block(p)) + float_bytes(workers * rows * panel_width);
   }
   ProductMemory(Scratch& scratch, const Product& p, std::int64_t workers)
       : rows(rows_at_once(p, workers)),
         row(p.packed_row()),
-        k(p.k),
+        block(packed_block(p)),
         a(scratch.take_floats(workers * rows * row)),
-        b(scratch.take_floats(columns_at_once(p, workers) * k)),
-        wide(scratch.take_floats(workers * block_inputs(k) * panel_width)),
+        b(scratch.take_floats(columns_at_once(p, workers) * row)),
+        wide(scratch.take_floats(workers * block)),
         c(scratch.take_floats(workers * rows * panel_width)) {}
   float* a_of(std::int64_t worker) const { return a + worker * rows * row; }
-  float* wide_of(std::int64_t worker) const { return wide + worker * block_inputs(k) * panel_width; }
+  float* wide_of(std::int64_t worker) const { return wide + worker * block; }
   float* c_of(std::int64_t worker) const { return c + worker * rows * panel_width; }
 };
 
 /// Packs rows [first, first + rows) for a worker.
 void pack_rows(const Product& p, const ProductMemory& memory, std::int64_t worker, std::int64_t first,
                std::int64_t rows) {
-  const Kernels& isa = kernels();
   if (p.a_rounded != nullptr)
-    return isa.pack_rows_rounded(p.a_rounded + first * p.a_row, p.a_row, rows, p.k, memory.a_of(worker));
-  const auto pack = p.bf16 ? isa.pack_rows_bf16 : isa.pack_rows;
-  pack(p.a + first * p.a_row, p.a_row, p.a_col, rows, p.k, memory.a_of(worker));
+    return kernels().pack_rows_rounded(p.a_rounded + first * p.a_row, p.a_row, rows, p.k,
+                                       memory.a_of(worker));
+  p.unit().pack_rows(p.a + first * p.a_row, p.a_row, p.a_col, rows, p.k, memory.a_of(worker));
 }
 
 /// A part of what a worker has packed, its rows counted from `first` on.
 void multiply_part(const Product& p, const ProductMemory& memory, std::int64_t worker, std::int64_t first,
                    const PanelPart& part) {
-  const Kernels& isa = kernels();
-  const auto multiply = p.bf16 ? isa.multiply_bf16 : isa.multiply;
   float* c = memory.c_of(worker);
   const Finish finish = p.finish(first + part.from, part.panel);
-  multiply({memory.a_of(worker) + part.from * memory.row, part.to - part.from, p.k, p.columns(part.panel),
-            memory.wide_of(worker), c, finish, p.next(part), p.beside(first + part.from, part.panel),
-            p.y_row});
-  if (finish.y == nullptr) isa.store(p.stored(c, first, part));
+  p.unit().multiply({memory.a_of(worker) + part.from * memory.row, part.to - part.from, p.k,
+                     p.columns(part.panel), memory.wide_of(worker), c, finish, p.next(part),
+                     p.beside(first + part.from, part.panel), p.y_row});
+  if (finish.y == nullptr) kernels().store(p.stored(c, first, part));
 }
 
 /// Rows [first, first + rows) of the product, panels shared.
@@ -286,17 +286,14 @@ Product columns_of(const Product& p, std::int64_t first, std::int64_t count) {
 
 /// The same product of b packed into `to`.
 Product with_packed_columns(ThreadPool& pool, std::int64_t workers, const Product& p, float* to) {
-  const Kernels& isa = kernels();
+  const std::int64_t panel_floats = p.packed_row() * panel_width;
+  share_items(pool, workers, p.panels(), [&](std::int64_t, std::int64_t i) {
+    p.unit().pack_columns(p.columns(i), p.k, to + i * panel_floats);
+  });
   Product packed = p;
-  if (p.bf16 && isa.dots_pairs) packed.b.format = MatrixFormat::bf16;
   packed.b.data = to;
-  packed.b.row = panel_width;
-  packed.b.col = 1;
-  packed.b_panel = Panels{.k = p.k, .format = packed.b.format}.panel_bytes();
-  const auto pack = p.bf16 ? isa.pack_columns_bf16 : isa.pack_columns;
-  const std::int64_t panel_floats = packed.b_panel / static_cast<std::int64_t>(sizeof(float));
-  share_items(pool, workers, p.panels(),
-              [&](std::int64_t, std::int64_t i) { pack(p.columns(i), p.k, to + i * panel_floats); });
+  packed.b.is_packed = true;
+  packed.b_panel = panel_floats * static_cast<std::int64_t>(sizeof(float));
   return packed;
 }
 

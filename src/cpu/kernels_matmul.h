@@ -449,7 +449,16 @@ struct VectorUnit {
   void multiply(std::int64_t rows_left, const Tile& tile) const { multiply_rows<V, Step>(rows_left, tile); }
 };
 
-/// Tiles of a block of inputs; `b_of(first, count)` gives the block of the right operand.
+/// Inputs [first, first + rows) of a right operand.
+template <class Unit>
+Runs operand_runs(const Columns& b, std::int64_t first, std::int64_t rows) {
+  if (!b.is_packed) return runs_of(b, first, rows);
+  const std::int64_t begin = Unit::packed_row(first) * panel_width;
+  return {reinterpret_cast<const std::byte*>(static_cast<const float*>(b.data) + begin), 1,
+          (Unit::packed_row(first + rows) * panel_width - begin) * std::int64_t{sizeof(float)}};
+}
+
+/// Tiles of a block of inputs; `b_of(first, count)` gives the block of a right operand that is not packed.
 template <class Unit, class Block>
 void multiply_blocks(const ProductPart& part, const Block& b_of) {
   constexpr std::int64_t R = Unit::rows, together = Unit::together;
@@ -462,12 +471,14 @@ void multiply_blocks(const ProductPart& part, const Block& b_of) {
     const std::int64_t k = left < 0 ? part.k - first : size;
     const std::int64_t steps = (k + together - 1) / together;
     Ahead ahead;
-    ahead.operand = {left > 0 ? runs_of(part.b, first + size, left < size ? left : size)
-                              : runs_of(part.next, 0, part.k < size ? part.k : size),
+    ahead.operand = {left > 0 ? operand_runs<Unit>(part.b, first + size, least(left, size))
+                              : operand_runs<Unit>(part.next, 0, least(part.k, size)),
                      tiles * Ahead::turns(steps)};
-    const float* b = b_of(first, k);
+    const float* b = part.b.is_packed
+                         ? static_cast<const float*>(part.b.data) + Unit::packed_row(first) * panel_width
+                         : b_of(first, k);
     for (std::int64_t i = 0; i < part.rows; i += R) {
-      Tile tile{part.a + i * row + first / together * R,
+      Tile tile{part.a + i * row + Unit::packed_row(first) * R,
                 R,
                 b,
                 panel_width,
@@ -487,13 +498,16 @@ void multiply_blocks(const ProductPart& part, const Block& b_of) {
 }
 
 template <class V>
-void pack_columns(const Columns& b, std::int64_t k, float* to) {
+using Fp32Unit = VectorUnit<V, MultiplyAdd>;
+
+template <class V>
+void pack_columns_fp32(const Columns& b, std::int64_t k, float* to) {
   dense_columns<V>(b, 0, k, to);
 }
 
 template <class V>
-void multiply(const ProductPart& part) {
-  multiply_blocks<VectorUnit<V, MultiplyAdd>>(part, [&](std::int64_t first, std::int64_t count) {
+void multiply_fp32(const ProductPart& part) {
+  multiply_blocks<Fp32Unit<V>>(part, [&](std::int64_t first, std::int64_t count) {
     return dense_columns<V>(part.b, first, count, part.wide);
   });
 }
