@@ -205,11 +205,12 @@ class ManyQueries {
     V total = V::load(totals) * rescale;
     for (std::int64_t j = 0; j < count; j += together) {
       V weight = weight_of(V::load(scores + j * panel_width) - shift);
-      total = total + weight;
       if constexpr (pairs) {
         const V other = j + 1 < count ? weight_of(V::load(scores + (j + 1) * panel_width) - shift) : V(0.0F);
-        total = total + other;
         weight = pairs_of(weight, other);
+        total = total + (lower_halves(weight) + upper_halves(weight));
+      } else {
+        total = total + weight;
       }
       weight.store(scores + j / together * panel_width);
     }

@@ -309,7 +309,7 @@ def test_bad_token_ids_are_refused(ids: Any, message: str) -> None:
 # how much the perplexity may grow, on a text of the model's own. (Width 64 is hard on 4 bits.)
 ACCURACY = {
     "fp16": (0.2, 0.99, 1.003),
-    "bf16": (0.7, 0.98, 1.01),
+    "bf16": (0.6, 0.98, 1.01),
     "int8": (1.0, 0.96, 1.02),
     "int4": (10.0, 0.75, 1.25),
 }
