@@ -28,7 +28,7 @@ def main() -> None:
         with models.model_at(name) as path:
             text = inference.text_for(checkpoint.read_config(path), quick=options.quick)
             contenders = inference.our_contenders(path, "cpu")
-            contenders += [c for peer in peers for c in peer.decoders(str(path))]
+            contenders += [c for peer in peers for c in peer.readers(str(path))]
             logits = inference.reference_logits(path, text)
             chosen = script.chosen(contenders)
             rows, script.report.ceiling = inference.compete(

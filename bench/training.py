@@ -24,7 +24,7 @@ def main() -> None:
     shape = {"batch": 1, "sequence": None, "accumulate": 1}
     script = Script(__doc__, ["stories-110m"], shape)
     options = script.options
-    peers = [peer for peer in present(PEERS) if peer.learners]
+    peers = present(PEERS)
     for name in options.model:
         with models.model_at(name) as path:
             config = checkpoint.read_config(path)
@@ -36,9 +36,7 @@ def main() -> None:
                 accumulate=options.accumulate,
             )
             contenders = training.our_contenders(path, "cpu", lesson)
-            for peer in peers:
-                assert peer.learners is not None
-                contenders += peer.learners(str(path), lesson)
+            contenders += [c for peer in peers for c in peer.trainers(str(path), lesson)]
             rows, parts, script.report.ceiling = training.compete(
                 name,
                 config,

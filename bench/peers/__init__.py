@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from orion_ane.bench.remote import Contender
 from orion_ane.bench.training import Lesson
@@ -31,6 +31,18 @@ class Peer:
     def missing(self) -> list[str]:
         """Modules that are not installed."""
         return [name for name in self.needs if importlib.util.find_spec(name) is None]
+
+    def readers(self, path: str) -> list[Contender]:
+        """Its decoders; a race goes on without one that fails."""
+        return _guests(self.decoders(path))
+
+    def trainers(self, path: str, lesson: Lesson) -> list[Contender]:
+        """Its learners, likewise; none if it cannot train."""
+        return _guests(self.learners(path, lesson)) if self.learners else []
+
+
+def _guests(contenders: list[Contender]) -> list[Contender]:
+    return [replace(contender, may_leave=True) for contender in contenders]
 
 
 def present(every: tuple[Peer, ...]) -> list[Peer]:

@@ -16,7 +16,7 @@ import pytest
 from orion_ane import Error, cli
 from orion_ane._core import cpu_ceiling
 from orion_ane.bench import baseline, inference, kernels, machine, models, report, timing, updates
-from orion_ane.bench.remote import Contender, Remote, running, turns
+from orion_ane.bench.remote import Contender, Race, Remote
 from orion_ane.bench.report import Ceiling, Report, Row, Work, speed_row
 from orion_ane.presets import PRESETS
 from samples import GPT2, LLAMA
@@ -404,37 +404,62 @@ class Calculator:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_contenders_live_in_processes_of_their_own() -> None:
-    contenders = [
-        Contender("two", Calculator, (2,), env={"ORION_TEST_OF_BENCH": "x"}),
-        Contender("three", Calculator, (3,)),
-    ]
-    with running(contenders) as remotes:
-        assert {name: r.call("times", 5) for name, r in remotes.items()} == {"two": 10, "three": 15}
-        assert remotes["two"].call("variable", "ORION_TEST_OF_BENCH") == "x"
-        assert remotes["three"].call("variable", "ORION_TEST_OF_BENCH") is None
-        assert 0 <= remotes["two"].time("times", 1) < 10
-        assert remotes["two"].peak_memory() > 1 << 20
+def test_a_contender_lives_in_a_process_of_its_own() -> None:
+    with Remote("two", Calculator, (2,), {"ORION_TEST_OF_BENCH": "x"}) as two:
+        assert two.call("times", 5) == 10
+        assert two.call("variable", "ORION_TEST_OF_BENCH") == "x"
+        assert os.environ.get("ORION_TEST_OF_BENCH") is None
+        assert 0 <= two.time("times", 1) < 10
+        assert two.peak_memory() > 1 << 20
         with pytest.raises(Error, match="two: TypeError: "):
-            remotes["two"].call("times", None)
-        assert remotes["two"].call("times", 1) == 2
-        with pytest.raises(Error, match="two: its process ended with status 7"):
-            remotes["two"].call("die")
-        with pytest.raises(Error, match="three: its process ended with signal SIGKILL"):
-            remotes["three"].call("be_killed")
+            two.call("times", None)
+        assert two.call("times", 1) == 2
+        for _ in range(2):  # asked again, it says the same
+            with pytest.raises(Error, match="two: its process ended with status 7"):
+                two.call("die")
+    killed = "killed: its process ended with signal SIGKILL"
+    with Remote("killed", Calculator, (3,)) as remote, pytest.raises(Error, match=killed):
+        remote.call("be_killed")
 
 
 def test_contenders_take_turns(capsys: pytest.CaptureFixture[str]) -> None:
-    with running(
-        [Contender("two", Calculator, (2,)), Contender("three", Calculator, (3,))]
-    ) as remotes:
+    with Race([Contender("two", Calculator, (2,)), Contender("three", Calculator, (3,))]) as race:
         seen = [
-            (turn, name, remote.call("times", turn))
-            for turn, everyone in turns(remotes, 1, "numbers")
-            for name, remote in everyone
+            race.each(lambda remote: remote.call("times", turn))  # noqa: B023
+            for turn in race.turns(1, "numbers")
         ]
-    assert seen == [(0, "two", 0), (0, "three", 0), (1, "two", 2), (1, "three", 3)]
+    assert [list(one.items()) for one in seen] == [
+        [("two", 0), ("three", 0)],
+        [("two", 2), ("three", 3)],
+    ]
     assert capsys.readouterr() == ("", "")  # a bar is for terminals
+
+
+def test_who_may_leave_is_left_out_and_no_other(capsys: pytest.CaptureFixture[str]) -> None:
+    ours = Contender("ours", Calculator, (2,))
+    guests = [
+        Contender("unmade", Calculator, (-1,), may_leave=True),
+        Contender("guest", Calculator, (3,), may_leave=True),
+    ]
+    with Race([*guests, ours]) as race:
+        assert [c.name for c in race.contenders] == ["guest", "ours"]
+
+        def run(remote: Remote) -> Any:
+            return remote.call("die") if remote.name == "guest" else remote.call("times", 4)
+
+        assert race.each(run) == {"ours": 8}
+        assert race.each(lambda remote: remote.call("times", 1)) == {"ours": 2}
+        assert race.contenders == [ours]
+        with pytest.raises(Error, match="ours: its process ended with status 7"):
+            race.each(lambda remote: remote.call("die"))
+    told = capsys.readouterr().out.splitlines()
+    assert told == [
+        "left out: unmade: ValueError: factor -1",
+        "left out: guest: its process ended with status 7",
+    ]
+    wrong = Race([guests[1], Contender("ours", Calculator, (-1,))])
+    with pytest.raises(Error, match="ours: ValueError: factor -1"), wrong:
+        pass
 
 
 def test_a_contender_that_cannot_be_made() -> None:

@@ -20,7 +20,7 @@ from orion_ane import _core, checkpoint, packed
 from orion_ane._core import Error
 from orion_ane.bench import machine
 from orion_ane.bench.models import WIDTHS, Cost, random_ids
-from orion_ane.bench.remote import Contender, Remote, running, turns
+from orion_ane.bench.remote import Contender, Race, Remote
 from orion_ane.bench.report import Ceiling, Row, Work, speed_row
 from orion_ane.placement import DTYPES
 from orion_ane.process_memory import peak_memory
@@ -145,27 +145,31 @@ def compete(
     reference: Logits | None,
 ) -> tuple[list[Row], Ceiling]:
     """Rows of all contenders, which take turns, and the ceiling that they are shares of: the
-    median of every round's.
+    median of every round's. One that fails and may leave has no rows.
     """
     ceilings = []
     prefill: dict[str, list[float]] = {c.name: [] for c in contenders}
     decode: dict[str, list[float]] = {c.name: [] for c in contenders}
-    with running(contenders) as remotes:
-        errors = {
-            name: (error_of(name, remote.call("logits", text.ids), reference), ERROR)
-            for name, remote in remotes.items()
-            if reference is not None
-        }
-        for turn, everyone in turns(remotes, rounds, model):
+
+    def read_and_write(remote: Remote) -> tuple[float, float]:
+        remote.call("prefill", text.ids)  # after its rest, for which others had the caches
+        reading = remote.time("prefill", text.ids)
+        return reading, float(remote.call("decode", text.short_ids, text.tokens))
+
+    with Race(contenders) as race:
+        errors = {}
+        if reference is not None:
+            errors = race.each(
+                lambda r: (error_of(r.name, r.call("logits", text.ids), reference), ERROR)
+            )
+        for turn in race.turns(rounds, model):
             ceilings.append(machine.ceiling_now())
-            for name, remote in everyone:
-                remote.call("prefill", text.ids)  # after its rest, for which others had the caches
-                reading = remote.time("prefill", text.ids)
-                writing = float(remote.call("decode", text.short_ids, text.tokens))
+            for name, (reading, writing) in race.each(read_and_write).items():
                 if turn > 0:
                     prefill[name].append(reading)
                     decode[name].append(writing)
-        peaks = {name: remote.peak_memory() / 2**20 for name, remote in remotes.items()}
+        peaks = race.each(lambda remote: remote.peak_memory() / 2**20)
+        stayed = race.contenders
     ceiling = Ceiling.median(ceilings)
     cost = Cost(text.config)
     tasks = (
@@ -182,7 +186,7 @@ def compete(
             errors.get(c.name),
         )
         for task, seconds, tokens, work in tasks
-        for c in contenders
+        for c in stayed
     ]
     memory = f"{model}: peak memory"
     rows += [Row(SUITE, memory, name, "MiB", [peak]) for name, peak in peaks.items()]

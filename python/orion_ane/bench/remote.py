@@ -10,13 +10,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import tqdm
 
 from orion_ane._core import Error
 from orion_ane.bench.timing import seconds_of
 from orion_ane.process_memory import peak_memory
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -35,35 +37,78 @@ class Contender:
     """What its products of many rows multiply: fp32, bf16 or int8."""
     on_cpu: bool = True
     """Whether the processor does the work, so that its ceiling holds."""
+    may_leave: bool = False
+    """Whether a race goes on without it when it fails."""
 
 
-@contextlib.contextmanager
-def running(contenders: Sequence[Contender]) -> Iterator[dict[str, Remote]]:
-    """All of them by name, each alone in a process."""
-    with contextlib.ExitStack() as stack:
-        yield {
-            c.name: stack.enter_context(Remote(c.name, c.make, c.arguments, c.env))
-            for c in contenders
-        }
+class Race:
+    """Contenders, each alone in a process, which take turns.
 
-
-def turns(
-    remotes: Mapping[str, Remote], rounds: int, title: str
-) -> Iterator[tuple[int, Iterator[tuple[str, Remote]]]]:
-    """Round 0, to warm up, and as many more, each with all contenders in turn. A terminal shows
-    whose turn it is.
+    One that may leave does so when it fails, and the race says why and goes on without it; any
+    other's failure ends the race.
     """
-    total = (rounds + 1) * len(remotes)
-    with tqdm.tqdm(total=total, desc=title, unit="turn", disable=None, leave=False) as bar:
 
-        def shown() -> Iterator[tuple[str, Remote]]:
-            for name, remote in remotes.items():
-                bar.set_postfix_str(name)
-                yield name, remote
-                bar.update()
+    def __init__(self, contenders: Sequence[Contender]) -> None:
+        self._contenders = contenders
+        self._remotes: dict[str, Remote] = {}
+        self._bar = _bar()
 
-        for turn in range(rounds + 1):
-            yield turn, shown()
+    def __enter__(self) -> Race:
+        with contextlib.ExitStack() as started:
+            started.push(self)
+            for c in self._contenders:
+                with self._leaving(c):
+                    self._remotes[c.name] = Remote(c.name, c.make, c.arguments, c.env)
+            started.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for remote in self._remotes.values():
+            remote.close()
+
+    @property
+    def contenders(self) -> list[Contender]:
+        """Those that have not left."""
+        return [c for c in self._contenders if c.name in self._remotes]
+
+    def each(self, run: Callable[[Remote], T]) -> dict[str, T]:
+        """What `run` gives for each contender, one after the other, by name."""
+        found: dict[str, T] = {}
+        for contender in self.contenders:
+            name = contender.name
+            self._bar.set_postfix_str(name)
+            with self._leaving(contender):
+                found[name] = run(self._remotes[name])
+            self._bar.update()
+        return found
+
+    def turns(self, rounds: int, title: str) -> Iterator[int]:
+        """Turn 0, to warm up, and as many more; a terminal shows whose turn it is."""
+        total = (rounds + 1) * len(self._remotes)
+        with _bar(total=total, desc=title) as self._bar:
+            yield from range(rounds + 1)
+        self._bar = _bar()
+
+    @contextlib.contextmanager
+    def _leaving(self, contender: Contender) -> Iterator[None]:
+        try:
+            yield
+        except Error as error:
+            if not contender.may_leave:
+                raise
+            tqdm.tqdm.write(f"left out: {error}")
+            if remote := self._remotes.pop(contender.name, None):
+                remote.close()
+
+
+def _bar(**shown: Any) -> tqdm.tqdm[Any]:
+    """None is seen without a terminal, or if nothing is said that it shows."""
+    return tqdm.tqdm(unit="turn", disable=None if shown else True, leave=False, **shown)
 
 
 _WAIT = 10.0
@@ -107,18 +152,15 @@ class Remote:
 
     def call(self, method: str, *arguments: Any) -> Any:
         """The result of a method; Error if it fails there."""
-        self._pipe.send((method, arguments, False))
-        return self._answer()
+        return self._ask((method, arguments, False))
 
     def time(self, method: str, *arguments: Any) -> float:
         """Seconds that a method takes there."""
-        self._pipe.send((method, arguments, True))
-        return float(self._answer())
+        return float(self._ask((method, arguments, True)))
 
     def peak_memory(self) -> int:
         """The most bytes the process has had so far."""
-        self._pipe.send(None)
-        return int(self._answer())
+        return int(self._ask(None))
 
     def close(self) -> None:
         """Ends the process."""
@@ -129,10 +171,15 @@ class Remote:
             self._process.join()
         self._process.close()
 
+    def _ask(self, what: Any) -> Any:
+        with contextlib.suppress(OSError):  # of a process that has ended: the answer says how
+            self._pipe.send(what)
+        return self._answer()
+
     def _answer(self) -> Any:
         try:
             good, answer = self._pipe.recv()
-        except EOFError:
+        except (EOFError, OSError):
             self._process.join(_WAIT)
             raise Error(f"{self.name}: its process ended with {self._end()}") from None
         if not good:

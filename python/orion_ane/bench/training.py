@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from orion_ane import _core, checkpoint
 from orion_ane.bench import machine
 from orion_ane.bench.models import Cost
-from orion_ane.bench.remote import Contender, running, turns
+from orion_ane.bench.remote import Contender, Race
 from orion_ane.bench.report import Ceiling, Row, Work, speed_row
 from orion_ane.training.settings import PRECISIONS
 
@@ -131,16 +131,20 @@ def compete(
 ) -> tuple[list[Row], dict[str, dict[str, float]], Ceiling]:
     """Rows of all contenders, which take turns; milliseconds of the parts of their steps; and the
     ceiling that the rows are shares of, the median of every round's. A loss is compared with that
-    of the contender `reference` at the same step, if it takes part.
+    of the contender `reference` at the same step, if it takes part. One that fails and may leave
+    has no rows.
     """
     ceilings = []
     steps: dict[str, list[Step]] = {c.name: [] for c in contenders}
-    with running(contenders) as remotes:
-        for turn, everyone in turns(remotes, rounds, model):
+    with Race(contenders) as race:
+        for turn in race.turns(rounds, model):
             ceilings.append(machine.ceiling_now())
-            for name, remote in everyone:
-                steps[name].append(remote.call("step", lesson.batches(turn)))
-        peaks = {name: remote.peak_memory() / 2**20 for name, remote in remotes.items()}
+            batches = lesson.batches(turn)
+            for name, step in race.each(lambda remote: remote.call("step", batches)).items():  # noqa: B023
+                steps[name].append(step)
+        peaks = race.each(lambda remote: remote.peak_memory() / 2**20)
+        stayed = race.contenders
+    steps = {c.name: steps[c.name] for c in stayed}
     ceiling = Ceiling.median(ceilings)
     flops = Cost(config).training(lesson.batch, lesson.sequence) * lesson.accumulate
     task = f"{model}: step of {lesson.accumulate} x {lesson.batch} x {lesson.sequence}"
@@ -153,7 +157,7 @@ def compete(
             ceiling if c.on_cpu else None,
             _loss_difference(steps, c.name, reference),
         )
-        for c in contenders
+        for c in stayed
     ]
     memory = f"{model}: peak memory of training"
     rows += [Row(SUITE, memory, name, "MiB", [peak]) for name, peak in peaks.items()]
