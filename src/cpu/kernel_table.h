@@ -29,6 +29,12 @@ struct Columns {
   std::int64_t width = panel_width;
   MatrixFormat format = MatrixFormat::exact;
   bool is_packed = false;  // by pack_columns
+
+  /// Bytes before an input, the first of a group.
+  std::int64_t bytes_before(std::int64_t input) const {
+    if (format == MatrixFormat::exact) return input * row * static_cast<std::int64_t>(dtype_size(dtype));
+    return Panels{.format = format}.inputs_bytes(input);
+  }
 };
 
 /// Where sums go when they are whole, if nothing but adding is left to do: y = sums + bias + residual.

@@ -412,13 +412,11 @@ inline Finish finish_of(const Finish& whole, std::int64_t row) {
 inline Runs runs_of(const Columns& b, std::int64_t first, std::int64_t rows) {
   const auto* data = static_cast<const std::byte*>(b.data);
   if (data == nullptr) return {};
-  if (b.col == 1 && b.row == panel_width) {
-    const Panels like{.dtype = b.dtype, .format = b.format};
-    return {data + like.inputs_bytes(first), 1, like.inputs_bytes(first + rows) - like.inputs_bytes(first)};
-  }
+  const std::int64_t begin = b.bytes_before(first);
+  if (b.col == 1 && b.row == panel_width) return {data + begin, 1, b.bytes_before(first + rows) - begin};
   const auto size = static_cast<std::int64_t>(dtype_size(b.dtype));
   const bool across = b.row == 1;
-  return {data + first * b.row * size, across ? b.width : rows, (across ? rows : b.width) * size,
+  return {data + begin, across ? b.width : rows, (across ? rows : b.width) * size,
           (across ? b.col : b.row) * size};
 }
 
