@@ -4,7 +4,6 @@
 #include "cpu/kernels_attention.h"
 #include "cpu/kernels_bf16.h"
 #include "cpu/kernels_ceiling.h"
-#include "cpu/kernels_matmul.h"
 #include "cpu/kernels_panels.h"
 #include "cpu/kernels_quantised.h"
 #include "cpu/kernels_rows.h"

@@ -339,8 +339,13 @@ Product part_of(const Product& p, std::int64_t first, std::int64_t k) {
   return part;
 }
 
-std::size_t product_bytes(const Product& p, std::int64_t workers) {
-  return ProductMemory::bytes(part_of(p, 0, inputs_at_once(p)), workers);
+/// For the sum in pieces, the last of which may be shorter; and for the whole one if it may be multiplied at
+/// once after all, by a call with an activation, a factor or a rounded result.
+std::size_t product_bytes(const Product& p, std::int64_t workers, bool may_be_whole) {
+  const auto bytes = [&](std::int64_t k) { return ProductMemory::bytes(part_of(p, 0, k), workers); };
+  const std::int64_t step = inputs_at_once(p);
+  const std::size_t pieces = std::max(bytes(step), bytes((p.k - 1) % step + 1));
+  return may_be_whole ? std::max(pieces, bytes(p.k)) : pieces;
 }
 
 void multiply_in_parts(ThreadPool& pool, std::int64_t workers, const Product& p, Scratch scratch) {
@@ -497,7 +502,7 @@ bool rounds_to_bfloat(const LinearCall& call) {
 
 std::size_t linear_scratch(const LinearCall& call, int threads) {
   if (is_of_integers(call)) return memory_alignment + IntegerMemory::bytes(call, threads);
-  if (call.m > few_rows) return memory_alignment + product_bytes(product_of(call), threads);
+  if (call.m > few_rows) return memory_alignment + product_bytes(product_of(call), threads, true);
   const std::size_t dense = call.x_col == 1 ? 0 : float_bytes(call.m * call.w.k);
   const std::size_t bytes = dense + packed_vectors_bytes(call);
   return bytes == 0 ? 0 : memory_alignment + bytes;
@@ -521,9 +526,10 @@ void linear(ThreadPool& pool, const LinearCall& call, std::span<std::byte> memor
 
 // For all workers together, or each with a product of its own.
 std::size_t gemm_scratch(const GemmCall& call, int threads) {
-  const Product p = product_of(call);
-  return memory_alignment +
-         std::max(product_bytes(p, threads), static_cast<std::size_t>(threads) * product_bytes(p, 1));
+  const auto bytes = [&](std::int64_t workers) {
+    return product_bytes(product_of(call), workers, call.k <= most_gemm_inputs);
+  };
+  return memory_alignment + std::max(bytes(threads), static_cast<std::size_t>(threads) * bytes(1));
 }
 
 void gemm(ThreadPool& pool, const GemmCall& call, std::span<std::byte> scratch) {
@@ -539,7 +545,7 @@ void gemm(ThreadPool& pool, std::span<const GemmCall> calls, std::span<std::byte
     return;
   }
   const std::int64_t workers = pool.size();
-  const std::size_t bytes = product_bytes(product_of(calls[0]), 1);
+  const std::size_t bytes = product_bytes(product_of(calls[0]), 1, calls[0].k <= most_gemm_inputs);
   std::byte* memory = Scratch("gemm", scratch).take(bytes * static_cast<std::size_t>(workers));
   share_items(pool, workers, count, [&](std::int64_t w, std::int64_t i) {
     const std::span own(memory + static_cast<std::size_t>(w) * bytes, bytes);

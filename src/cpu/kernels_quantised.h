@@ -2,8 +2,8 @@
 // integers (kernels_integers.h has those).
 #pragma once
 
-#include "cpu/kernels_matmul.h"
 #include "cpu/kernels_panels.h"
+#include "cpu/kernels_vectors.h"
 
 #include <cstring>
 

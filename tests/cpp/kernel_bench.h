@@ -103,10 +103,41 @@ struct PackedMatrix {
   }
 };
 
+/// An activation in double precision.
+inline double activate(Activation activation, double x) {
+  switch (activation) {
+    case Activation::none:
+      return x;
+    case Activation::relu:
+      return std::max(x, 0.0);
+    case Activation::silu:
+      return x / (1.0 + std::exp(-x));
+    case Activation::gelu_erf:
+      return 0.5 * x * std::erfc(-x / std::sqrt(2.0));
+    case Activation::gelu_tanh:
+      return x /
+             (1.0 + std::exp(-2.0 * std::sqrt(2.0 / 3.14159265358979323846) * (x + 0.044715 * x * x * x)));
+    case Activation::gelu_sigmoid:
+      return x / (1.0 + std::exp(-1.702 * x));
+    case Activation::sigmoid:
+      return 1.0 / (1.0 + std::exp(-x));
+    case Activation::tanh:
+      return std::tanh(x);
+  }
+  return not_a_number;
+}
+
 /// To bfloat16.
 inline Floats rounded(Floats values) {
   for (float& value : values) value = bfloat_to_float(float_to_bfloat(value));
   return values;
+}
+
+/// The same as bits.
+inline std::vector<std::uint16_t> bits_of(const Floats& values) {
+  std::vector<std::uint16_t> bits;
+  for (const float value : values) bits.push_back(float_to_bfloat(value));
+  return bits;
 }
 
 inline constexpr std::int64_t odd_sizes[] = {1, 2, 3, 7, 17, 31, 33, 64, 65, 100, 129};

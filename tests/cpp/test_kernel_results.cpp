@@ -18,12 +18,6 @@ struct Place {
 
 using Kernel = std::function<void(ThreadPool&, const Place&)>;
 
-std::vector<std::uint16_t> bits_of(const Floats& values) {
-  std::vector<std::uint16_t> bits;
-  for (const float value : values) bits.push_back(float_to_bfloat(value));
-  return bits;
-}
-
 // Results are aligned to lines, as in a program.
 Floats floats_of(std::int64_t count, const Kernel& kernel) {
   return with_threads([&](ThreadPool& pool) {
