@@ -108,7 +108,7 @@ class ManyQueries {
       else
         load_block<float>(key, count);
       for (std::int64_t q = 0; q < part_.count; q += panel_width)
-        if (const std::int64_t seen = visible(q + queries_from(q) - 1) - key; seen > 0)
+        if (const std::int64_t seen = seen_by_panel(q) - key; seen > 0)
           attend_block(q, key, least(count, seen));
     }
     finish();
@@ -122,13 +122,16 @@ class ManyQueries {
   float* at(std::int64_t offset) const { return base_ + offset; }
   std::int64_t queries_from(std::int64_t q) const { return least(panel_width, part_.count - q); }
   std::int64_t visible(std::int64_t q) const { return call_.visible(part_.batch, part_.first + q); }
+  std::int64_t seen_by_panel(std::int64_t q) const { return visible(q + queries_from(q) - 1); }
+  float* sums_of(std::int64_t q) const { return at(layout_.sums) + q * layout_.padded; }
 
   void start() {
     const std::int64_t padded_count = whole_panels(part_.count);
     for (std::int64_t q = 0; q < part_.count; q += panel_width) pack_queries(q);
     fill(at(layout_.largest), padded_count, -__builtin_inff());
     fill(at(layout_.totals), padded_count, 0.0F);
-    fill(at(layout_.sums), padded_count * layout_.padded, 0.0F);
+    for (std::int64_t q = 0; q < part_.count; q += panel_width)
+      if (seen_by_panel(q) <= 0) fill(sums_of(q), panel_width * layout_.padded, 0.0F);
   }
 
   static void fill(float* to, std::int64_t count, float value) {
@@ -171,7 +174,8 @@ class ManyQueries {
     if (call_.mask != nullptr) add_mask(q, key, count);
     hide_unseen(q, key, count);
     for (std::int64_t lane = 0; lane < panel_width; lane += V::lanes) weigh(q + lane, lane, count);
-    add_values(q, count);
+    if (key > 0) rescale_sums(q);
+    add_values(q, count, key > 0);
   }
 
   void add_mask(std::int64_t q, std::int64_t key, std::int64_t count) {
@@ -219,9 +223,8 @@ class ManyQueries {
     rescale.store(at(layout_.rescale) + lane);
   }
 
-  /// sums = sums * rescale + values^T weights
-  void add_values(std::int64_t q, std::int64_t count) {
-    float* sums = at(layout_.sums) + q * layout_.padded;
+  void rescale_sums(std::int64_t q) {
+    float* sums = sums_of(q);
     for (std::int64_t lane = 0; lane < panel_width; lane += V::lanes) {
       const V rescale = V::load(at(layout_.rescale) + lane);
       for (std::int64_t c = 0; c < call_.dv; ++c) {
@@ -229,16 +232,20 @@ class ManyQueries {
         (V::load(sum) * rescale).store(sum);
       }
     }
+  }
+
+  /// sums = values^T weights, added to what there is if `add`
+  void add_values(std::int64_t q, std::int64_t count, bool add) {
+    float* sums = sums_of(q);
     for (std::int64_t c = 0; c < call_.dv; c += Unit::rows)
       unit_.multiply(call_.dv - c,
                      {at(layout_.values) + c * Unit::packed_row(loaded_), Unit::rows, at(layout_.scores),
-                      panel_width, sums + c * panel_width, panel_width, steps(count), true});
+                      panel_width, sums + c * panel_width, panel_width, steps(count), add});
   }
 
   void finish() {
     for (std::int64_t q = 0; q < part_.count; q += panel_width) {
-      transpose_block<V>(at(layout_.sums) + q * layout_.padded, panel_width, call_.dv, panel_width,
-                         at(layout_.result), layout_.padded);
+      transpose_block<V>(sums_of(q), panel_width, call_.dv, panel_width, at(layout_.result), layout_.padded);
       for (std::int64_t i = 0; i < queries_from(q); ++i)
         finish_query(q + i, at(layout_.result) + i * layout_.padded);
     }
