@@ -367,13 +367,25 @@ void pack_rows(const float* x, std::int64_t row, std::int64_t col, std::int64_t 
                    });
 }
 
+/// Whether rows lie a multiple of a page apart: they fall into few sets of a cache, which throws out what was
+/// fetched long before it is read.
+template <class T>
+bool rows_collide(std::int64_t row) {
+  return row * static_cast<std::int64_t>(sizeof(T)) % 4096 == 0;
+}
+
 template <class V, class T>
 void copy_columns(const T* from, std::int64_t row, std::int64_t rows, std::int64_t width, float* to) {
-  for (std::int64_t i = 0; i < rows; ++i)
+  constexpr std::int64_t soon = 16;
+  const std::int64_t fetched = rows_collide<T>(row) ? rows - soon : 0;
+  for (std::int64_t i = 0; i < rows; ++i, from += row, to += panel_width) {
+    if (i < fetched)
+      for (std::int64_t j = 0; j < width; j += line_floats) __builtin_prefetch(from + soon * row + j);
     for (std::int64_t j = 0; j < width; j += V::lanes) {
       const int n = static_cast<int>(width - j < V::lanes ? width - j : V::lanes);
-      V::load(from + i * row + j, n).store(to + i * panel_width + j);
+      V::load(from + j, n).store(to + j);
     }
+  }
 }
 
 template <class V>
