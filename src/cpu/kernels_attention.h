@@ -127,11 +127,12 @@ class ManyQueries {
 
   void start() {
     const std::int64_t padded_count = whole_panels(part_.count);
-    for (std::int64_t q = 0; q < part_.count; q += panel_width) pack_queries(q);
+    for (std::int64_t q = 0; q < part_.count; q += panel_width) {
+      pack_queries(q);
+      if (seen_by_panel(q) <= 0) fill(sums_of(q), panel_width * layout_.padded, 0.0F);
+    }
     fill(at(layout_.largest), padded_count, -__builtin_inff());
     fill(at(layout_.totals), padded_count, 0.0F);
-    for (std::int64_t q = 0; q < part_.count; q += panel_width)
-      if (seen_by_panel(q) <= 0) fill(sums_of(q), panel_width * layout_.padded, 0.0F);
   }
 
   static void fill(float* to, std::int64_t count, float value) {

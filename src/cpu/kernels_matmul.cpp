@@ -387,26 +387,28 @@ Product streamed(ThreadPool& pool, Product p) {
 bool is_bound_by_memory(const Product& p) {
   constexpr std::int64_t least_elements = 1 << 19;
   return kernels().multiplies_tiles && p.bf16 && p.y_col == 1 && p.epilogue.residual == nullptr &&
-         p.m * p.n >= least_elements && can_stream(result_of(p));
+         p.m * p.n >= least_elements && inputs_at_once(p) == p.k && can_stream(result_of(p));
 }
 
 Product product_of(const GemmCall& c) {
   const std::int64_t width = std::min(panel_width, c.n);
-  return {c.m,
-          c.n,
-          c.k,
-          c.a,
-          c.a_rounded,
-          c.a_row,
-          c.a_col,
-          {c.b, DType::fp32, c.b_row, c.b_col, width},
-          panel_width * c.b_col * static_cast<std::int64_t>(sizeof(float)),
-          c.c,
-          c.rounded,
-          c.c_row,
-          c.c_col,
-          c.epilogue,
-          c.bf16};
+  Product p{c.m,
+            c.n,
+            c.k,
+            c.a,
+            c.a_rounded,
+            c.a_row,
+            c.a_col,
+            {c.b, DType::fp32, c.b_row, c.b_col, width},
+            panel_width * c.b_col * static_cast<std::int64_t>(sizeof(float)),
+            c.c,
+            c.rounded,
+            c.c_row,
+            c.c_col,
+            c.epilogue,
+            c.bf16};
+  p.streams = is_bound_by_memory(p);
+  return p;
 }
 
 // -- products with matrices in groups, of integers ------------------------------------------------
@@ -524,18 +526,22 @@ void linear(ThreadPool& pool, const LinearCall& call, std::span<std::byte> memor
   });
 }
 
+namespace {
+
+std::size_t product_bytes(const GemmCall& call, std::int64_t workers) {
+  return product_bytes(product_of(call), workers, call.k <= most_gemm_inputs);
+}
+
+}  // namespace
+
 // For all workers together, or each with a product of its own.
 std::size_t gemm_scratch(const GemmCall& call, int threads) {
-  const auto bytes = [&](std::int64_t workers) {
-    return product_bytes(product_of(call), workers, call.k <= most_gemm_inputs);
-  };
-  return memory_alignment + std::max(bytes(threads), static_cast<std::size_t>(threads) * bytes(1));
+  return memory_alignment +
+         std::max(product_bytes(call, threads), static_cast<std::size_t>(threads) * product_bytes(call, 1));
 }
 
 void gemm(ThreadPool& pool, const GemmCall& call, std::span<std::byte> scratch) {
-  Product p = product_of(call);
-  p.streams = is_bound_by_memory(p);
-  multiply_in_parts(pool, pool.size(), p, Scratch("gemm", scratch));
+  multiply_in_parts(pool, pool.size(), product_of(call), Scratch("gemm", scratch));
 }
 
 void gemm(ThreadPool& pool, std::span<const GemmCall> calls, std::span<std::byte> scratch) {
@@ -545,7 +551,7 @@ void gemm(ThreadPool& pool, std::span<const GemmCall> calls, std::span<std::byte
     return;
   }
   const std::int64_t workers = pool.size();
-  const std::size_t bytes = product_bytes(product_of(calls[0]), 1, calls[0].k <= most_gemm_inputs);
+  const std::size_t bytes = product_bytes(calls[0], 1);
   std::byte* memory = Scratch("gemm", scratch).take(bytes * static_cast<std::size_t>(workers));
   share_items(pool, workers, count, [&](std::int64_t w, std::int64_t i) {
     const std::span own(memory + static_cast<std::size_t>(w) * bytes, bytes);

@@ -458,13 +458,19 @@ struct VectorUnit {
   void multiply(std::int64_t rows_left, const Tile& tile) const { multiply_rows<V, Step>(rows_left, tile); }
 };
 
+/// A packed right operand from an input on, the first of a group.
+template <class Unit>
+const float* packed_inputs(const Columns& b, std::int64_t first) {
+  return static_cast<const float*>(b.data) + Unit::packed_row(first) * panel_width;
+}
+
 /// Inputs [first, first + rows) of a right operand.
 template <class Unit>
 Runs operand_runs(const Columns& b, std::int64_t first, std::int64_t rows) {
   if (!b.is_packed) return runs_of(b, first, rows);
-  const std::int64_t begin = Unit::packed_row(first) * panel_width;
-  return {reinterpret_cast<const std::byte*>(static_cast<const float*>(b.data) + begin), 1,
-          (Unit::packed_row(first + rows) * panel_width - begin) * std::int64_t{sizeof(float)}};
+  const auto* begin = reinterpret_cast<const std::byte*>(packed_inputs<Unit>(b, first));
+  const auto* end = reinterpret_cast<const std::byte*>(packed_inputs<Unit>(b, first + rows));
+  return {begin, 1, end - begin};
 }
 
 /// Tiles of a block of inputs; `b_of(first, count)` gives the block of a right operand that is not packed.
@@ -483,9 +489,7 @@ void multiply_blocks(const ProductPart& part, const Block& b_of) {
     ahead.operand = {left > 0 ? operand_runs<Unit>(part.b, first + size, least(left, size))
                               : operand_runs<Unit>(part.next, 0, least(part.k, size)),
                      tiles * Ahead::turns(steps)};
-    const float* b = part.b.is_packed
-                         ? static_cast<const float*>(part.b.data) + Unit::packed_row(first) * panel_width
-                         : b_of(first, k);
+    const float* b = part.b.is_packed ? packed_inputs<Unit>(part.b, first) : b_of(first, k);
     for (std::int64_t i = 0; i < part.rows; i += R) {
       Tile tile{part.a + i * row + Unit::packed_row(first) * R,
                 R,

@@ -127,6 +127,19 @@ inline double activate(Activation activation, double x) {
   return not_a_number;
 }
 
+/// x (M, K) times W (N, K) transposed.
+inline Doubles product(const Floats& x, const Floats& w, std::int64_t m, std::int64_t n, std::int64_t k) {
+  Doubles y;
+  for (std::int64_t i = 0; i < m; ++i)
+    for (std::int64_t j = 0; j < n; ++j) {
+      double sum = 0.0;
+      for (std::int64_t a = 0; a < k; ++a)
+        sum += static_cast<double>(x[index(i * k + a)]) * static_cast<double>(w[index(j * k + a)]);
+      y.push_back(sum);
+    }
+  return y;
+}
+
 /// To bfloat16.
 inline Floats rounded(Floats values) {
   for (float& value : values) value = bfloat_to_float(float_to_bfloat(value));

@@ -51,18 +51,6 @@ Floats exact_weights(MatrixFormat format, std::int64_t n, std::int64_t k) {
   return levels(n, k, 127, 127.0F, 0.5F, 2);
 }
 
-Doubles product(const Floats& x, const Floats& w, std::int64_t m, std::int64_t n, std::int64_t k) {
-  Doubles y;
-  for (std::int64_t i = 0; i < m; ++i)
-    for (std::int64_t j = 0; j < n; ++j) {
-      double sum = 0.0;
-      for (std::int64_t a = 0; a < k; ++a)
-        sum += static_cast<double>(x[index(i * k + a)]) * static_cast<double>(w[index(j * k + a)]);
-      y.push_back(sum);
-    }
-  return y;
-}
-
 Floats linear_of(ThreadPool& pool, const PackedMatrix& w, const Floats& x, std::int64_t m,
                  bool transposed = false) {
   Floats y(index(m * w.panels.n), not_a_number);
