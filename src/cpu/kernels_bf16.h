@@ -114,8 +114,8 @@ void pack_columns_bf16(const Columns& b, std::int64_t k, float* to) {
 
 template <class V>
 void multiply_bf16(const ProductPart& part) {
-  multiply_blocks<Bf16Unit<V>>(part, [&](std::int64_t first, std::int64_t count) {
-    return bf16_columns<V>(part.b, first, count, part.wide);
+  multiply_blocks<Bf16Unit<V>>(part, [&](std::int64_t first, std::int64_t count) -> RightBlock {
+    return {bf16_columns<V>(part.b, first, count, part.wide)};
   });
 }
 

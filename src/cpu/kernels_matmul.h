@@ -167,7 +167,8 @@ struct Ahead {
 };
 
 /// One tile: c (R, NV * lanes) = or += a (R, k) b (k, NV * lanes). Element (r, k) of a at k * a_k + r. What
-/// `finish` gives a place goes there instead of to c.
+/// `finish` gives a place goes there instead of to c. Tiles of tile_rows leave b in `copy` as a panel, if given:
+/// beside multiply-adds that costs next to nothing.
 struct Tile {
   const float* a;
   std::int64_t a_k;
@@ -179,11 +180,13 @@ struct Tile {
   bool add;
   Finish finish = {};
   Ahead* ahead = nullptr;
+  float* copy = nullptr;
 
   /// The same for columns further to the right.
   void move(std::int64_t columns) {
     b += columns;
     c += columns;
+    if (copy != nullptr) copy += columns;
     if (finish.y != nullptr) finish.y += columns;
     if (finish.bias != nullptr) finish.bias += columns;
     if (finish.residual != nullptr) finish.residual += columns;
@@ -211,7 +214,19 @@ template <class V, int R, int NV, class Sums>
   }
 }
 
-template <class V, int R, class Step>
+/// Rows of a right operand that are fetched once more before they are read where they lie: too far apart for
+/// prefetchers, they fall into few sets of the caches.
+inline constexpr std::int64_t rows_fetched_ahead = 32;
+
+template <class V, int NV>
+[[gnu::always_inline]] inline void copy_and_fetch(const V* vectors, float* copy, const float* ahead) {
+#pragma GCC unroll 4
+  for (int j = 0; j < NV; ++j) vectors[j].store(copy + j * V::lanes);
+#pragma GCC unroll 4
+  for (std::int64_t j = 0; j < NV * V::lanes; j += line_floats) __builtin_prefetch(ahead + j);
+}
+
+template <class V, int R, class Step, bool Copies = false>
 void multiply_tile(const Tile& tile) {
   constexpr int NV = V::tile_vectors;
   V sums[std::size_t{R}][std::size_t{NV}];
@@ -222,10 +237,15 @@ void multiply_tile(const Tile& tile) {
       sums[r][j] = tile.add ? V::load(tile.c + r * tile.c_row + j * V::lanes) : V(0.0F);
   const float* a = tile.a;
   const float* b = tile.b;
+  float* copy = tile.copy;
   const auto step = [&] {
     V columns[std::size_t{NV}];
 #pragma GCC unroll 4
     for (int j = 0; j < NV; ++j) columns[j] = V::load(b + j * V::lanes);
+    if constexpr (Copies) {
+      copy_and_fetch<V, NV>(columns, copy, b + rows_fetched_ahead * tile.b_k);
+      copy += panel_width;
+    }
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
       const V row(a[r]);
@@ -253,7 +273,10 @@ void multiply_rows(std::int64_t rows, Tile tile) {
   if constexpr (R > 1)
     if (rows < R) return multiply_rows<V, Step, R - 1>(rows, tile);
   for (int j = 0; j < panel_vectors<V>; j += V::tile_vectors) {
-    multiply_tile<V, R, Step>(tile);
+    if (R == V::tile_rows && tile.copy != nullptr)
+      multiply_tile<V, V::tile_rows, Step, true>(tile);
+    else
+      multiply_tile<V, R, Step>(tile);
     tile.move(V::tile_vectors * V::lanes);
   }
 }
@@ -473,6 +496,13 @@ Runs operand_runs(const Columns& b, std::int64_t first, std::int64_t rows) {
   return {begin, 1, end - begin};
 }
 
+/// A block of a right operand: a panel, or rows further apart that the first tile is to copy.
+struct RightBlock {
+  const float* data;
+  std::int64_t row = panel_width;
+  float* copy = nullptr;
+};
+
 /// Tiles of a block of inputs; `b_of(first, count)` gives the block of a right operand that is not packed.
 template <class Unit, class Block>
 void multiply_blocks(const ProductPart& part, const Block& b_of) {
@@ -489,23 +519,25 @@ void multiply_blocks(const ProductPart& part, const Block& b_of) {
     ahead.operand = {left > 0 ? operand_runs<Unit>(part.b, first + size, least(left, size))
                               : operand_runs<Unit>(part.next, 0, least(part.k, size)),
                      tiles * Ahead::turns(steps)};
-    const float* b = part.b.is_packed ? packed_inputs<Unit>(part.b, first) : b_of(first, k);
+    RightBlock b = part.b.is_packed ? RightBlock{packed_inputs<Unit>(part.b, first)} : b_of(first, k);
     for (std::int64_t i = 0; i < part.rows; i += R) {
       Tile tile{part.a + i * row + Unit::packed_row(first) * R,
                 R,
-                b,
-                panel_width,
+                b.data,
+                b.row,
                 part.c + i * panel_width,
                 panel_width,
                 steps,
                 first > 0,
                 {},
-                &ahead};
+                &ahead,
+                b.copy};
       if (left <= 0) {
         tile.finish = finish_of(part.finish, i);
         ahead.meeting = fetching_for(part, i, part.rows - i < R ? part.rows - i : R, Ahead::turns(steps));
       }
       unit.multiply(part.rows - i, tile);
+      if (b.copy != nullptr) b = {b.copy};
     }
   }
 }
@@ -518,10 +550,20 @@ void pack_columns_fp32(const Columns& b, std::int64_t k, float* to) {
   dense_columns<V>(b, 0, k, to);
 }
 
+/// Whether the first tile can copy a right operand.
+template <class V>
+bool is_copied_by_tile(const ProductPart& part) {
+  const Columns& b = part.b;
+  return b.dtype == DType::fp32 && b.col == 1 && b.row != panel_width && b.width == panel_width &&
+         part.rows >= V::tile_rows;
+}
+
 template <class V>
 void multiply_fp32(const ProductPart& part) {
-  multiply_blocks<Fp32Unit<V>>(part, [&](std::int64_t first, std::int64_t count) {
-    return dense_columns<V>(part.b, first, count, part.wide);
+  const bool by_tile = is_copied_by_tile<V>(part);
+  multiply_blocks<Fp32Unit<V>>(part, [&](std::int64_t first, std::int64_t count) -> RightBlock {
+    if (!by_tile) return {dense_columns<V>(part.b, first, count, part.wide)};
+    return {static_cast<const float*>(part.b.data) + first * part.b.row, part.b.row, part.wide};
   });
 }
 
