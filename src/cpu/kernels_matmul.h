@@ -129,28 +129,38 @@ struct Runs {
 };
 
 /// Fetches memory into the caches, a share at each turn: many lines asked for at once would hold up what is
-/// computed meanwhile.
+/// computed meanwhile. Few instructions and branches, as a core that shares itself with another thread is short
+/// of them.
 class Fetching {
  public:
   Fetching() = default;
   Fetching(const Runs& runs, std::int64_t turns, bool to_write = false)
-      : runs_(runs),
-        share_((runs.count * ((runs.bytes + cache_line - 1) / cache_line) + turns - 1) / turns),
-        to_write_(to_write) {}
+      : at_(runs.data), stride_(runs.stride), to_write_(to_write) {
+    const std::int64_t lines = (runs.bytes + cache_line - 1) / cache_line;
+    run_end_ = at_ + lines * cache_line;
+    to_next_ = stride_ - lines * cache_line;
+    left_ = runs.count * lines;
+    share_ = (left_ + turns - 1) / turns;
+  }
   void turn() {
-    for (std::int64_t i = 0; i < share_ && runs_.count > 0; ++i) {
-      to_write_ ? __builtin_prefetch(runs_.data + at_, 1, 2) : __builtin_prefetch(runs_.data + at_, 0, 2);
-      at_ += cache_line;
-      if (at_ < runs_.bytes) continue;
-      at_ = 0;
-      runs_.data += runs_.stride;
-      --runs_.count;
+    if (left_ <= 0) return;
+    left_ -= share_;
+    const std::byte* at = at_;
+    for (std::int64_t i = share_; i > 0; --i) {
+      to_write_ ? __builtin_prefetch(at, 1, 2) : __builtin_prefetch(at, 0, 2);
+      at += cache_line;
+      if (at != run_end_) continue;
+      at += to_next_;
+      run_end_ += stride_;
     }
+    at_ = at;
   }
 
  private:
-  Runs runs_;
-  std::int64_t share_ = 0, at_ = 0;
+  const std::byte* at_ = nullptr;
+  const std::byte* run_end_ = nullptr;
+  std::int64_t stride_ = 0, to_next_ = 0;
+  std::int64_t left_ = 0, share_ = 0;  // lines
   bool to_write_ = false;
 };
 
@@ -214,17 +224,8 @@ template <class V, int R, int NV, class Sums>
   }
 }
 
-/// Rows of a right operand that are fetched once more before they are read where they lie: too far apart for
-/// prefetchers, they fall into few sets of the caches.
-inline constexpr std::int64_t rows_fetched_ahead = 32;
-
-template <class V, int NV>
-[[gnu::always_inline]] inline void copy_and_fetch(const V* vectors, float* copy, const float* ahead) {
-#pragma GCC unroll 4
-  for (int j = 0; j < NV; ++j) vectors[j].store(copy + j * V::lanes);
-#pragma GCC unroll 4
-  for (std::int64_t j = 0; j < NV * V::lanes; j += line_floats) __builtin_prefetch(ahead + j);
-}
+/// Rows of a right operand that are fetched into the first-level cache before a tile reads them.
+inline constexpr std::int64_t rows_fetched_ahead = 24;
 
 template <class V, int R, class Step, bool Copies = false>
 void multiply_tile(const Tile& tile) {
@@ -242,8 +243,12 @@ void multiply_tile(const Tile& tile) {
     V columns[std::size_t{NV}];
 #pragma GCC unroll 4
     for (int j = 0; j < NV; ++j) columns[j] = V::load(b + j * V::lanes);
+    const float* ahead = b + rows_fetched_ahead * tile.b_k;
+#pragma GCC unroll 4
+    for (std::int64_t j = 0; j < NV * V::lanes; j += line_floats) __builtin_prefetch(ahead + j);
     if constexpr (Copies) {
-      copy_and_fetch<V, NV>(columns, copy, b + rows_fetched_ahead * tile.b_k);
+#pragma GCC unroll 4
+      for (int j = 0; j < NV; ++j) columns[j].store(copy + j * V::lanes);
       copy += panel_width;
     }
 #pragma GCC unroll 16
@@ -257,7 +262,12 @@ void multiply_tile(const Tile& tile) {
   };
   for (std::int64_t left = tile.k; left > 0; left -= Ahead::inputs) {
     if (tile.ahead != nullptr) tile.ahead->turn();
-    for (std::int64_t k = left < Ahead::inputs ? left : Ahead::inputs; k > 0; --k) step();
+    if (left < Ahead::inputs) {
+      for (std::int64_t k = left; k > 0; --k) step();
+    } else {
+#pragma GCC unroll 8
+      for (std::int64_t k = 0; k < Ahead::inputs; ++k) step();
+    }
   }
   if (tile.finish.y != nullptr)
     return finish_tile<V, R, NV>([&](int r, int j) { return sums[r][j]; }, tile.finish);
