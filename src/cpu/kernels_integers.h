@@ -203,7 +203,7 @@ void multiply_integers_of(const IntegerPart& part) {
   const std::int64_t groups = groups_of(part.k), tiles = (part.rows + R - 1) / R;
   const auto* panel = static_cast<const std::byte*>(part.b.data);
   Ahead ahead;
-  ahead.operand = {runs_of(part.next, 0, part.k), tiles * groups};
+  ahead.operand.start(runs_of(part.next, 0, part.k), tiles * groups);
   for (std::int64_t first = 0; first < groups; first += group_block) {
     const std::int64_t count = groups - first < group_block ? groups - first : group_block;
     const bool last = first + count == groups;
@@ -211,7 +211,7 @@ void multiply_integers_of(const IntegerPart& part) {
       with_rows<V::group_rows>(part.rows - i, [&](auto m) {
         const auto* x = reinterpret_cast<const QuantisedRows<m.value>*>(part.a + i * quantised_bytes(part.k));
         const Finish finish = last ? finish_of(part.finish, i) : Finish();
-        if (last) ahead.meeting = fetching_for(part, i, m.value, count);
+        if (last) fetch_for(part, i, m.value, count, ahead.meeting);
         multiply_groups<V, m.value, Kind>(x + first, count, panel + first * group_bytes<Kind>,
                                           part.c + i * panel_width, first > 0, finish, &ahead);
       });

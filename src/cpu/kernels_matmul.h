@@ -133,14 +133,17 @@ struct Runs {
 /// of them.
 class Fetching {
  public:
-  Fetching() = default;
-  Fetching(const Runs& runs, std::int64_t turns, bool to_write = false)
-      : at_(runs.data), stride_(runs.stride), to_write_(to_write) {
+  /// In so many turns. Sets what turn() reads one by one: a core waits for what is stored in pieces and read
+  /// as a whole, as it would be if this was copied.
+  void start(const Runs& runs, std::int64_t turns, bool to_write = false) {
     const std::int64_t lines = (runs.bytes + cache_line - 1) / cache_line;
+    at_ = runs.data;
     run_end_ = at_ + lines * cache_line;
+    stride_ = runs.stride;
     to_next_ = stride_ - lines * cache_line;
     left_ = runs.count * lines;
     share_ = (left_ + turns - 1) / turns;
+    to_write_ = to_write;
   }
   void turn() {
     if (left_ <= 0) return;
@@ -180,38 +183,29 @@ struct Ahead {
 /// `finish` gives a place goes there instead of to c. Tiles of tile_rows leave b in `copy` as a panel, if given:
 /// beside multiply-adds that costs next to nothing.
 struct Tile {
-  const float* a;
-  std::int64_t a_k;
-  const float* b;
-  std::int64_t b_k;
-  float* c;
-  std::int64_t c_row;
-  std::int64_t k;
-  bool add;
+  const float* a = nullptr;
+  std::int64_t a_k = 0;
+  const float* b = nullptr;
+  std::int64_t b_k = 0;
+  float* c = nullptr;
+  std::int64_t c_row = 0;
+  std::int64_t k = 0;
+  bool add = false;
   Finish finish = {};
   Ahead* ahead = nullptr;
   float* copy = nullptr;
-
-  /// The same for columns further to the right.
-  void move(std::int64_t columns) {
-    b += columns;
-    c += columns;
-    if (copy != nullptr) copy += columns;
-    if (finish.y != nullptr) finish.y += columns;
-    if (finish.bias != nullptr) finish.bias += columns;
-    if (finish.residual != nullptr) finish.residual += columns;
-  }
 };
 
-/// The sums of a tile of R rows and NV vectors, `sum_of(row, vector)`, to where they belong.
+/// The sums of a tile of R rows and NV vectors, `sum_of(row, vector)`, to where they belong from `column` on.
 template <class V, int R, int NV, class Sums>
-[[gnu::always_inline]] inline void finish_tile(const Sums& sum_of, const Finish finish) {
+[[gnu::always_inline]] inline void finish_tile(const Sums& sum_of, const Finish& finish,
+                                               std::int64_t column = 0) {
   V bias[std::size_t{NV}];
 #pragma GCC unroll 8
   for (int j = 0; j < NV; ++j)
-    bias[j] = finish.bias == nullptr ? V(0.0F) : V::load(finish.bias + j * V::lanes);
-  float* y = finish.y;
-  const float* more = finish.residual;
+    bias[j] = finish.bias == nullptr ? V(0.0F) : V::load(finish.bias + column + j * V::lanes);
+  float* y = finish.y + column;
+  const float* more = finish.residual == nullptr ? nullptr : finish.residual + column;
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r, y += finish.y_row) {
 #pragma GCC unroll 8
@@ -227,18 +221,19 @@ template <class V, int R, int NV, class Sums>
 /// Rows of a right operand that are fetched into the first-level cache before a tile reads them.
 inline constexpr std::int64_t rows_fetched_ahead = 24;
 
+/// The tile's vectors from `column` on.
 template <class V, int R, class Step, bool Copies = false>
-void multiply_tile(const Tile& tile) {
+void multiply_tile(const Tile& tile, std::int64_t column) {
   constexpr int NV = V::tile_vectors;
   V sums[std::size_t{R}][std::size_t{NV}];
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
     for (int j = 0; j < NV; ++j)
-      sums[r][j] = tile.add ? V::load(tile.c + r * tile.c_row + j * V::lanes) : V(0.0F);
+      sums[r][j] = tile.add ? V::load(tile.c + column + r * tile.c_row + j * V::lanes) : V(0.0F);
   const float* a = tile.a;
-  const float* b = tile.b;
-  float* copy = tile.copy;
+  const float* b = tile.b + column;
+  float* copy = Copies ? tile.copy + column : nullptr;
   const auto step = [&] {
     V columns[std::size_t{NV}];
 #pragma GCC unroll 4
@@ -270,25 +265,23 @@ void multiply_tile(const Tile& tile) {
     }
   }
   if (tile.finish.y != nullptr)
-    return finish_tile<V, R, NV>([&](int r, int j) { return sums[r][j]; }, tile.finish);
+    return finish_tile<V, R, NV>([&](int r, int j) { return sums[r][j]; }, tile.finish, column);
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
-    for (int j = 0; j < NV; ++j) sums[r][j].store(tile.c + r * tile.c_row + j * V::lanes);
+    for (int j = 0; j < NV; ++j) sums[r][j].store(tile.c + column + r * tile.c_row + j * V::lanes);
 }
 
 /// A tile one panel wide with 1 to tile_rows rows.
 template <class V, class Step = MultiplyAdd, int R = V::tile_rows>
-void multiply_rows(std::int64_t rows, Tile tile) {
+void multiply_rows(std::int64_t rows, const Tile& tile) {
   if constexpr (R > 1)
     if (rows < R) return multiply_rows<V, Step, R - 1>(rows, tile);
-  for (int j = 0; j < panel_vectors<V>; j += V::tile_vectors) {
+  for (std::int64_t column = 0; column < panel_width; column += V::tile_vectors * V::lanes)
     if (R == V::tile_rows && tile.copy != nullptr)
-      multiply_tile<V, V::tile_rows, Step, true>(tile);
+      multiply_tile<V, V::tile_rows, Step, true>(tile, column);
     else
-      multiply_tile<V, R, Step>(tile);
-    tile.move(V::tile_vectors * V::lanes);
-  }
+      multiply_tile<V, R, Step>(tile, column);
 }
 
 /// Vectors of floats as they are.
@@ -470,15 +463,15 @@ inline Runs runs_of(const float* data, std::int64_t row, std::int64_t rows) {
   return {reinterpret_cast<const std::byte*>(data), rows, panel_width * size, row * size};
 }
 
-/// Fetches, while a tile's sums are computed in so many turns, where they go or what they meet before.
+/// While a tile's sums are computed in so many turns, fetches where they go or what they meet before.
 template <class Part>
-Fetching fetching_for(const Part& part, std::int64_t row, std::int64_t rows, std::int64_t turns) {
+void fetch_for(const Part& part, std::int64_t row, std::int64_t rows, std::int64_t turns, Fetching& meeting) {
   const Finish& finish = part.finish;
   const std::int64_t soon = turns / 2 + 1;
   if (finish.y != nullptr && !finish.streams)
-    return {runs_of(finish.y + row * finish.y_row, finish.y_row, rows), soon, true};
-  if (part.beside == nullptr) return {};
-  return {runs_of(part.beside + row * part.beside_row, part.beside_row, rows), soon};
+    meeting.start(runs_of(finish.y + row * finish.y_row, finish.y_row, rows), soon, true);
+  else if (part.beside != nullptr)
+    meeting.start(runs_of(part.beside + row * part.beside_row, part.beside_row, rows), soon);
 }
 
 /// What multiplies a tile: vector registers, a step of the loop over inputs taking as many as are in a lane.
@@ -526,28 +519,30 @@ void multiply_blocks(const ProductPart& part, const Block& b_of) {
     const std::int64_t k = left < 0 ? part.k - first : size;
     const std::int64_t steps = (k + together - 1) / together;
     Ahead ahead;
-    ahead.operand = {left > 0 ? operand_runs<Unit>(part.b, first + size, least(left, size))
-                              : operand_runs<Unit>(part.next, 0, least(part.k, size)),
-                     tiles * Ahead::turns(steps)};
-    RightBlock b = part.b.is_packed ? RightBlock{packed_inputs<Unit>(part.b, first)} : b_of(first, k);
+    ahead.operand.start(left > 0 ? operand_runs<Unit>(part.b, first + size, least(left, size))
+                                 : operand_runs<Unit>(part.next, 0, least(part.k, size)),
+                        tiles * Ahead::turns(steps));
+    const RightBlock b = part.b.is_packed ? RightBlock{packed_inputs<Unit>(part.b, first)} : b_of(first, k);
+    Tile tile{.a_k = R,
+              .b = b.data,
+              .b_k = b.row,
+              .c_row = panel_width,
+              .k = steps,
+              .add = first > 0,
+              .ahead = &ahead,
+              .copy = b.copy};
     for (std::int64_t i = 0; i < part.rows; i += R) {
-      Tile tile{part.a + i * row + Unit::packed_row(first) * R,
-                R,
-                b.data,
-                b.row,
-                part.c + i * panel_width,
-                panel_width,
-                steps,
-                first > 0,
-                {},
-                &ahead,
-                b.copy};
+      tile.a = part.a + i * row + Unit::packed_row(first) * R;
+      tile.c = part.c + i * panel_width;
       if (left <= 0) {
         tile.finish = finish_of(part.finish, i);
-        ahead.meeting = fetching_for(part, i, part.rows - i < R ? part.rows - i : R, Ahead::turns(steps));
+        fetch_for(part, i, least(part.rows - i, R), Ahead::turns(steps), ahead.meeting);
       }
       unit.multiply(part.rows - i, tile);
-      if (b.copy != nullptr) b = {b.copy};
+      if (tile.copy == nullptr) continue;
+      tile.b = tile.copy;
+      tile.b_k = panel_width;
+      tile.copy = nullptr;
     }
   }
 }
