@@ -211,7 +211,7 @@ void multiply_integers_of(const IntegerPart& part) {
       with_rows<V::group_rows>(part.rows - i, [&](auto m) {
         const auto* x = reinterpret_cast<const QuantisedRows<m.value>*>(part.a + i * quantised_bytes(part.k));
         const Finish finish = last ? finish_of(part.finish, i) : Finish();
-        if (last) fetch_for(part, i, m.value, count, ahead.meeting);
+        if (last) fetch_for<V>(part, i, m.value, count, ahead.meeting);
         multiply_groups<V, m.value, Kind>(x + first, count, panel + first * group_bytes<Kind>,
                                           part.c + i * panel_width, first > 0, finish, &ahead);
       });

@@ -129,8 +129,8 @@ struct Runs {
 };
 
 /// Fetches memory into the caches, a share at each turn: many lines asked for at once would hold up what is
-/// computed meanwhile. Few instructions and branches, as a core that shares itself with another thread is short
-/// of them.
+/// computed meanwhile. Few instructions and branches, as a core that shares itself with another thread is
+/// short of them.
 class Fetching {
  public:
   /// In so many turns. Sets what turn() reads one by one: a core waits for what is stored in pieces and read
@@ -180,8 +180,8 @@ struct Ahead {
 };
 
 /// One tile: c (R, NV * lanes) = or += a (R, k) b (k, NV * lanes). Element (r, k) of a at k * a_k + r. What
-/// `finish` gives a place goes there instead of to c. Tiles of tile_rows leave b in `copy` as a panel, if given:
-/// beside multiply-adds that costs next to nothing.
+/// `finish` gives a place goes there instead of to c. Tiles of tile_rows leave b in `copy` as a panel, if
+/// given: beside multiply-adds that costs next to nothing.
 struct Tile {
   const float* a = nullptr;
   std::int64_t a_k = 0;
@@ -463,13 +463,14 @@ inline Runs runs_of(const float* data, std::int64_t row, std::int64_t rows) {
   return {reinterpret_cast<const std::byte*>(data), rows, panel_width * size, row * size};
 }
 
-/// While a tile's sums are computed in so many turns, fetches where they go or what they meet before.
-template <class Part>
+/// While a tile's sums are computed in so many turns, fetches where they go or what they meet before. Intel's
+/// cores, which have tiles, wait for lines that are asked for to be written: 1 to 2 % of a step.
+template <class V, class Part>
 void fetch_for(const Part& part, std::int64_t row, std::int64_t rows, std::int64_t turns, Fetching& meeting) {
   const Finish& finish = part.finish;
   const std::int64_t soon = turns / 2 + 1;
   if (finish.y != nullptr && !finish.streams)
-    meeting.start(runs_of(finish.y + row * finish.y_row, finish.y_row, rows), soon, true);
+    meeting.start(runs_of(finish.y + row * finish.y_row, finish.y_row, rows), soon, !V::multiplies_tiles);
   else if (part.beside != nullptr)
     meeting.start(runs_of(part.beside + row * part.beside_row, part.beside_row, rows), soon);
 }
@@ -477,6 +478,7 @@ void fetch_for(const Part& part, std::int64_t row, std::int64_t rows, std::int64
 /// What multiplies a tile: vector registers, a step of the loop over inputs taking as many as are in a lane.
 template <class V, class Step>
 struct VectorUnit {
+  using Vector = V;
   static constexpr std::int64_t rows = V::tile_rows;
   static constexpr std::int64_t together = Step::together;
   /// Floats that a row takes in a packing.
@@ -536,7 +538,8 @@ void multiply_blocks(const ProductPart& part, const Block& b_of) {
       tile.c = part.c + i * panel_width;
       if (left <= 0) {
         tile.finish = finish_of(part.finish, i);
-        fetch_for(part, i, least(part.rows - i, R), Ahead::turns(steps), ahead.meeting);
+        fetch_for<typename Unit::Vector>(part, i, least(part.rows - i, R), Ahead::turns(steps),
+                                         ahead.meeting);
       }
       unit.multiply(part.rows - i, tile);
       if (tile.copy == nullptr) continue;

@@ -132,6 +132,7 @@ struct TileSums {
 /// Multiplies tiles as VectorUnit does.
 template <class V>
 struct TileUnit {
+  using Vector = V;
   static constexpr std::int64_t rows = unit_rows;
   static constexpr std::int64_t together = 2;
   static std::int64_t packed_row(std::int64_t k) { return packed_row_of_tiles(k); }
