@@ -145,14 +145,19 @@ void share_panels(ThreadPool& pool, std::int64_t workers, std::int64_t panels, s
       });
 }
 
-/// Rows multiplied by one packing of a: all that the second-level cache holds, else about 300 of them; fewer
-/// where many workers would take much memory for theirs.
+/// Whether the second-level cache holds a, packed, and the sums of a panel.
+bool is_cached(const Product& p) {
+  constexpr std::int64_t most_rows = 1024, most_floats = 300 * 768;
+  return p.m <= most_rows && p.m * p.packed_row() <= most_floats;
+}
+
+/// Rows multiplied by one packing of a: all if they are cached, else about 300; fewer where many workers
+/// would take much memory for theirs.
 std::int64_t rows_at_once(const Product& p, std::int64_t workers) {
-  constexpr std::int64_t cached_floats = 300 * 768, all_floats = 1 << 24;  // of a packing, of all of them
+  constexpr std::int64_t most_floats = 1 << 24;  // of all packings
   const std::int64_t tile = p.tile_rows();
-  const std::int64_t most_rows = p.m * p.packed_row() <= cached_floats ? p.m : 300;
-  return even_rows(p.m, std::clamp(all_floats / (workers * p.packed_row()), tile, std::max(tile, most_rows)),
-                   tile);
+  const std::int64_t most_rows = is_cached(p) ? std::max(p.m, tile) : 300;
+  return even_rows(p.m, std::clamp(most_floats / (workers * p.packed_row()), tile, most_rows), tile);
 }
 
 /// Columns of b that are packed before the rows of a meet them, packing by packing: 0 if there is only one

@@ -235,11 +235,14 @@ TEST_CASE("a long sum is the same of rows that were rounded to bfloat16 before")
   });
 }
 
-// The right operand is packed before, a few megabytes of columns at once.
+// The right operand is packed before, a few megabytes of columns at once, unless all rows of the left one
+// stay in the second-level cache.
 TEST_CASE("gemm of many rows and columns") {
   on_every_isa([] {
-    for (const bool turned : {false, true}) {
-      const std::int64_t m = 301, n = 290, k = most_gemm_inputs;
+    for (const auto& [k, turned] :
+         {std::pair{most_gemm_inputs, false}, {most_gemm_inputs, true}, {120, false}}) {
+      INFO("k " << k << " turned " << turned);
+      const std::int64_t m = 301, n = 290;
       const Floats a = random_floats(m * k, 1), b = random_floats(k * n, 2), bias = random_floats(n, 3);
       const Floats before = random_floats(m * n, 4);
       ThreadPool pool(2);
