@@ -145,18 +145,21 @@ void share_panels(ThreadPool& pool, std::int64_t workers, std::int64_t panels, s
       });
 }
 
-/// Whether the second-level cache holds a, packed, and the sums of a panel.
+/// Rows of a block of inputs that the second-level cache holds, packed.
+constexpr std::int64_t block_rows = 300;
+
+/// Whether that cache holds all of a, packed, and the sums of a panel.
 bool is_cached(const Product& p) {
-  constexpr std::int64_t most_rows = 1024, most_floats = 300 * 768;
+  constexpr std::int64_t most_rows = 1024, most_floats = block_rows * most_block_inputs;
   return p.m <= most_rows && p.m * p.packed_row() <= most_floats;
 }
 
-/// Rows multiplied by one packing of a: all if they are cached, else about 300; fewer where many workers
-/// would take much memory for theirs.
+/// Rows multiplied by one packing of a: all if they are cached, else about block_rows; fewer where many
+/// workers would take much memory for theirs.
 std::int64_t rows_at_once(const Product& p, std::int64_t workers) {
   constexpr std::int64_t most_floats = 1 << 24;  // of all packings
   const std::int64_t tile = p.tile_rows();
-  const std::int64_t most_rows = is_cached(p) ? std::max(p.m, tile) : 300;
+  const std::int64_t most_rows = is_cached(p) ? std::max(p.m, tile) : block_rows;
   return even_rows(p.m, std::clamp(most_floats / (workers * p.packed_row()), tile, most_rows), tile);
 }
 

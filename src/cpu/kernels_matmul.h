@@ -218,7 +218,7 @@ template <class V, int R, int NV, class Sums>
   }
 }
 
-/// Rows of a right operand that are fetched into the first-level cache before a tile reads them.
+/// Rows of a right operand that are fetched into the first-level cache before a tile, or a copy, reads them.
 inline constexpr std::int64_t rows_fetched_ahead = 24;
 
 /// The tile's vectors from `column` on.
@@ -402,11 +402,11 @@ bool rows_collide(std::int64_t row) {
 
 template <class V, class T>
 void copy_columns(const T* from, std::int64_t row, std::int64_t rows, std::int64_t width, float* to) {
-  constexpr std::int64_t soon = 16;
-  const std::int64_t fetched = rows_collide<T>(row) ? rows - soon : 0;
+  const std::int64_t fetched = rows_collide<T>(row) ? rows - rows_fetched_ahead : 0;
   for (std::int64_t i = 0; i < rows; ++i, from += row, to += panel_width) {
     if (i < fetched)
-      for (std::int64_t j = 0; j < width; j += line_floats) __builtin_prefetch(from + soon * row + j);
+      for (std::int64_t j = 0; j < width; j += line_floats)
+        __builtin_prefetch(from + rows_fetched_ahead * row + j);
     for (std::int64_t j = 0; j < width; j += V::lanes) {
       const int n = static_cast<int>(width - j < V::lanes ? width - j : V::lanes);
       V::load(from + j, n).store(to + j);
