@@ -217,8 +217,10 @@ void scatter_add_rows(ThreadPool& pool, const float* from, std::span<const std::
 }
 
 void adamw(ThreadPool& pool, const AdamwCall& call) {
-  pool.split(call.count, elements_at_once,
-             [&](std::int64_t begin, std::int64_t end) { kernels().adamw(call, begin, end); });
+  constexpr std::int64_t piece = 4 * elements_at_once;
+  share_items(pool, pool.size(), ceil_div(call.count, piece), [&](std::int64_t, std::int64_t i) {
+    kernels().adamw(call, i * piece, std::min((i + 1) * piece, call.count));
+  });
 }
 
 namespace {

@@ -14,6 +14,18 @@ V polynomial(V x, float c0, Rest... rest) {
     return fma(polynomial(x, rest...), x, V(c0));
 }
 
+inline constexpr std::int64_t cache_line = 64;
+
+/// Fetches what lies V::stream_ahead bytes behind a piece of what is read once, in order. Always inlined, see
+/// fetch_row.
+template <class V, std::int64_t bytes>
+[[gnu::always_inline]] inline void fetch_stream(const void* piece) {
+  if constexpr (V::stream_ahead > 0)
+#pragma GCC unroll 32
+    for (std::int64_t at = 0; at < bytes; at += cache_line)
+      __builtin_prefetch(static_cast<const std::byte*>(piece) + V::stream_ahead + at, 0, 2);
+}
+
 /// A vector to memory, past the caches if it `streams` and the machine can; p is aligned to vectors then.
 template <class V>
 void put(V value, float* p, bool streams) {

@@ -39,7 +39,6 @@ void with_activation(Activation activation, const F& f) {
   }
 }
 
-inline constexpr std::int64_t cache_line = 64;
 inline constexpr std::int64_t line_floats = cache_line / static_cast<std::int64_t>(sizeof(float));
 
 // -- storing results ------------------------------------------------------------------------------

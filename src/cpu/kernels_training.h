@@ -4,6 +4,8 @@
 
 #include "cpu/kernels_rows.h"
 
+#include <array>
+
 namespace orion::cpu {
 
 // -- gradients over rows --------------------------------------------------------------------------
@@ -176,7 +178,9 @@ template <class V>
 void adamw(const AdamwCall& call, std::int64_t begin, std::int64_t end) {
   const V scale(call.scale), b1(call.beta1), b2(call.beta2), keep(call.keep), size(call.size);
   const V c1(1.0F - call.beta1), c2(1.0F - call.beta2), root(call.root), epsilon(call.epsilon);
+  const std::array<const float*, 4> streams = {call.g, call.m, call.v, call.w};
   for_vectors<V>(begin, end, [&](std::int64_t i, int n) {
+    for (const float* stream : streams) fetch_stream<V, V::lanes * std::int64_t{sizeof(float)}>(stream + i);
     const V dw = V::load(call.g + i, n) * scale;
     const V m = b1 * V::load(call.m + i, n) + c1 * dw;
     const V v = b2 * V::load(call.v + i, n) + c2 * dw * dw;
@@ -188,7 +192,13 @@ void adamw(const AdamwCall& call, std::int64_t begin, std::int64_t end) {
 
 template <class V>
 float square_sum(const float* x, std::int64_t count) {
-  return row_sum<V>(x, count, [](V v) { return v * v; });
+  V total(0.0F);
+  for_vectors<V>(0, count, [&](std::int64_t i, int n) {
+    fetch_stream<V, V::lanes * std::int64_t{sizeof(float)}>(x + i);
+    const V value = V::load(x + i, n);
+    total = fma(value, value, total);
+  });
+  return sum(total);
 }
 
 }  // namespace orion::cpu

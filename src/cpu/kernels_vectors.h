@@ -19,16 +19,6 @@ struct SingleInputs {
   }
 };
 
-/// Fetches what lies V::stream_ahead bytes behind a piece of a panel that few vectors meet: the next piece of
-/// the stream that a worker's panels are. Always inlined, see fetch_row.
-template <class V, std::int64_t bytes>
-[[gnu::always_inline]] inline void fetch_stream(const void* piece) {
-  if constexpr (V::stream_ahead > 0)
-#pragma GCC unroll 32
-    for (std::int64_t at = 0; at < bytes; at += cache_line)
-      __builtin_prefetch(static_cast<const std::byte*>(piece) + V::stream_ahead + at, 0, 2);
-}
-
 /// c (R, panel_width) = x (R, `size` inputs or pairs) times one panel. Several sums per output hide the
 /// latency of the multiply-add: input k goes to sum k mod U.
 template <class V, int R, class Inputs, class T>
