@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from orion_ane import checkpoint
 from orion_ane.bench import inference, models
-from peers import present
+from peers import guests, present
 from peers.table import PEERS
 from script import Script
 
@@ -28,7 +28,7 @@ def main() -> None:
         with models.model_at(name) as path:
             text = inference.text_for(checkpoint.read_config(path), quick=options.quick)
             contenders = inference.our_contenders(path, "cpu")
-            contenders += [c for peer in peers for c in peer.readers(str(path))]
+            contenders += [c for peer in peers for c in guests(peer.decoders(str(path)))]
             logits = inference.reference_logits(path, text)
             chosen = script.chosen(contenders)
             rows, script.report.ceiling = inference.compete(

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from orion_ane import checkpoint
 from orion_ane.bench import models, training
-from peers import present
+from peers import guests, present
 from peers.table import PEERS
 from script import Script
 
@@ -36,7 +36,7 @@ def main() -> None:
                 accumulate=options.accumulate,
             )
             contenders = training.our_contenders(path, "cpu", lesson)
-            contenders += [c for peer in peers for c in peer.trainers(str(path), lesson)]
+            contenders += [c for peer in peers for c in guests(peer.learners(str(path), lesson))]
             rows, parts, script.report.ceiling = training.compete(
                 name,
                 config,

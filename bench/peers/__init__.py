@@ -25,23 +25,16 @@ class Peer:
     install: str
     decoders: Callable[[str], list[Contender]]
     """Of a model's directory."""
-    learners: Callable[[str, Lesson], list[Contender]] | None = None
+    learners: Callable[[str, Lesson], list[Contender]] = lambda _path, _lesson: []
 
     @property
     def missing(self) -> list[str]:
         """Modules that are not installed."""
         return [name for name in self.needs if importlib.util.find_spec(name) is None]
 
-    def readers(self, path: str) -> list[Contender]:
-        """Its decoders; a race goes on without one that fails."""
-        return _guests(self.decoders(path))
 
-    def trainers(self, path: str, lesson: Lesson) -> list[Contender]:
-        """Its learners, likewise; none if it cannot train."""
-        return _guests(self.learners(path, lesson)) if self.learners else []
-
-
-def _guests(contenders: list[Contender]) -> list[Contender]:
+def guests(contenders: list[Contender]) -> list[Contender]:
+    """The same; a race goes on without one that fails."""
     return [replace(contender, may_leave=True) for contender in contenders]
 
 

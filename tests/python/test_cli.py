@@ -72,9 +72,8 @@ def storyteller(monkeypatch: pytest.MonkeyPatch) -> Storyteller:
 
 def orion(*arguments: str) -> subprocess.Popen[str]:
     """The command in a process of its own."""
-    code = "import sys; from orion_ane.cli import main; sys.exit(main())"
     return subprocess.Popen(
-        [sys.executable, "-c", code, *arguments],
+        [sys.executable, "-m", "orion_ane", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

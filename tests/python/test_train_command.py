@@ -168,9 +168,8 @@ def test_evaluation_mistakes(capsys: Capture) -> None:
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_saves_and_ends(place: Path, number: int, code: int) -> None:
     arguments = ["--config", "tiny.json", "--data", "data.bin", "--out", "out", *TRAIN]
-    program = "import sys; from orion_ane.cli import main; sys.exit(main())"
     process = subprocess.Popen(
-        [sys.executable, "-c", program, "train", *arguments, "--steps", "100000"],
+        [sys.executable, "-m", "orion_ane", "train", *arguments, "--steps", "100000"],
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},

@@ -21,7 +21,6 @@ if shutil.which("mpirun") is None:
 if importlib.util.find_spec("mpi4py") is None:
     pytest.skip("needs mpi4py", allow_module_level=True)
 
-PROGRAM = "import sys; from orion_ane.cli import main; sys.exit(main())"
 # A large epsilon makes AdamW's step proportional to the gradient: else it would turn the rounding
 # of gradients that are nearly zero into whole steps.
 OPTIONS = ["--steps", "6", "--seq", "8", "--lr", "1e-2", "--epsilon", "1e-2", "--seed", "1"]
@@ -36,7 +35,7 @@ def arguments_of(directory: Path, out: str, *more: str) -> list[str]:
 def together(processes: int, arguments: list[str]) -> subprocess.CompletedProcess[str]:
     launcher = ["mpirun", "-n", str(processes), "--oversubscribe", "--bind-to", "none"]
     return subprocess.run(
-        [*launcher, sys.executable, "-c", PROGRAM, *arguments, "--threads", "1"],
+        [*launcher, sys.executable, "-m", "orion_ane", *arguments, "--threads", "1"],
         env=os.environ
         | {
             "PYTHONPATH": os.pathsep.join(sys.path),
