@@ -56,17 +56,16 @@ struct Memory {
   float* query;     // (rows, D), scaled
   std::span<std::byte> product;
 
-  static std::size_t bytes(const Call& c) {
-    const std::int64_t rows = block_rows(c);
-    return 2 * float_bytes(rows * c.s) + float_bytes(rows * c.d) + aligned_bytes(product_scratch(c));
-  }
-  Memory(const Call& c, Scratch scratch) {
-    const std::int64_t rows = block_rows(c);
-    weights = scratch.take_floats(rows * c.s);
-    dweights = scratch.take_floats(rows * c.s);
-    query = scratch.take_floats(rows * c.d);
-    const std::size_t size = product_scratch(c);
-    product = {scratch.take(size), size};
+  template <class From>
+  Memory(const Call& c, std::size_t product_bytes, From& scratch)
+      : weights(scratch.take_floats(block_rows(c) * c.s)),
+        dweights(scratch.take_floats(block_rows(c) * c.s)),
+        query(scratch.take_floats(block_rows(c) * c.d)),
+        product(scratch.take(aligned_bytes(product_bytes)), product_bytes) {}
+  static std::size_t bytes(const Call& c, std::size_t product_bytes) {
+    ScratchSize size;
+    const Memory memory(c, product_bytes, size);
+    return size.bytes();
   }
 };
 
@@ -185,16 +184,17 @@ void key_head_gradient(const Call& c, const Memory& memory, std::int64_t key_hea
 }  // namespace
 
 std::size_t attention_gradient_scratch(const AttentionGradientCall& call, int threads) {
-  return memory_alignment + static_cast<std::size_t>(threads) * Memory::bytes(call);
+  return memory_alignment + static_cast<std::size_t>(threads) * Memory::bytes(call, product_scratch(call));
 }
 
 void attention_gradient(ThreadPool& pool, const AttentionGradientCall& call, std::span<std::byte> scratch) {
   const std::int64_t workers = pool.size();
-  const std::size_t bytes = Memory::bytes(call);
+  const std::size_t product_bytes = product_scratch(call), bytes = Memory::bytes(call, product_bytes);
   std::byte* memory = Scratch("attention_gradient", scratch).take(bytes * static_cast<std::size_t>(workers));
   share_items(pool, workers, call.b * call.g, [&](std::int64_t w, std::int64_t head) {
     const std::span own(memory + static_cast<std::size_t>(w) * bytes, bytes);
-    key_head_gradient(call, Memory(call, Scratch("attention_gradient", own)), head);
+    Scratch part("attention_gradient", own);
+    key_head_gradient(call, Memory(call, product_bytes, part), head);
   });
 }
 

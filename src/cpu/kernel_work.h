@@ -137,4 +137,21 @@ class Scratch {
   std::span<std::byte> memory_;
 };
 
+/// How much memory takes from a Scratch come to; gives none.
+class ScratchSize {
+ public:
+  std::byte* take(std::size_t bytes) {
+    bytes_ += bytes;
+    return nullptr;
+  }
+  float* take_floats(std::int64_t count) {
+    take(float_bytes(count));
+    return nullptr;
+  }
+  std::size_t bytes() const { return bytes_; }
+
+ private:
+  std::size_t bytes_ = 0;
+};
+
 }  // namespace orion::cpu

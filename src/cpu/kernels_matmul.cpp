@@ -178,22 +178,20 @@ struct ProductMemory {
   float* b;     // (columns_at_once, packed_row)
   float* wide;  // (workers, packed_row of a block, panel_width)
   float* c;     // (workers, rows_at_once, panel_width)
-  static std::int64_t packed_block(const Product& p) {
-    return p.unit().packed_row(block_inputs(p.k)) * panel_width;
-  }
-  static std::size_t bytes(const Product& p, std::int64_t workers) {
-    const std::int64_t rows = rows_at_once(p, workers), row = p.packed_row();
-    return float_bytes(workers * rows * row) + float_bytes(columns_at_once(p, workers) * row) +
-           float_bytes(workers * packed_block(p)) + float_bytes(workers * rows * panel_width);
-  }
-  ProductMemory(Scratch& scratch, const Product& p, std::int64_t workers)
+  template <class From>
+  ProductMemory(From& scratch, const Product& p, std::int64_t workers)
       : rows(rows_at_once(p, workers)),
         row(p.packed_row()),
-        block(packed_block(p)),
+        block(p.unit().packed_row(block_inputs(p.k)) * panel_width),
         a(scratch.take_floats(workers * rows * row)),
         b(scratch.take_floats(columns_at_once(p, workers) * row)),
         wide(scratch.take_floats(workers * block)),
         c(scratch.take_floats(workers * rows * panel_width)) {}
+  static std::size_t bytes(const Product& p, std::int64_t workers) {
+    ScratchSize size;
+    const ProductMemory memory(size, p, workers);
+    return size.bytes();
+  }
   float* a_of(std::int64_t worker) const { return a + worker * rows * row; }
   float* wide_of(std::int64_t worker) const { return wide + worker * block; }
   float* c_of(std::int64_t worker) const { return c + worker * rows * panel_width; }
@@ -441,16 +439,17 @@ struct IntegerMemory {
   std::int64_t rows, row_bytes;
   std::byte* a;  // (rows_rounded_at_once, K)
   float* c;      // (workers, rows_rounded_at_once, panel_width)
-  static std::size_t bytes(const LinearCall& call, std::int64_t workers) {
-    const std::int64_t rows = rows_rounded_at_once(call);
-    return aligned_bytes(static_cast<std::size_t>(rows * quantised_bytes(call.w.k))) +
-           float_bytes(workers * rows * panel_width);
-  }
-  IntegerMemory(Scratch& scratch, const LinearCall& call, std::int64_t workers)
+  template <class From>
+  IntegerMemory(From& scratch, const LinearCall& call, std::int64_t workers)
       : rows(rows_rounded_at_once(call)),
         row_bytes(quantised_bytes(call.w.k)),
         a(scratch.take(aligned_bytes(static_cast<std::size_t>(rows * row_bytes)))),
         c(scratch.take_floats(workers * rows * panel_width)) {}
+  static std::size_t bytes(const LinearCall& call, std::int64_t workers) {
+    ScratchSize size;
+    const IntegerMemory memory(size, call, workers);
+    return size.bytes();
+  }
   std::byte* a_of(std::int64_t row) const { return a + row * row_bytes; }
   float* c_of(std::int64_t worker) const { return c + worker * rows * panel_width; }
 };
