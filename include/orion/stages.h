@@ -56,8 +56,7 @@ struct Stages {
 /// weights, since they cost next to nothing, and what `repeat` names of the forward stage: time for the
 /// memory of its results. Unless `apart`, the backward stage gives what the last one would, which is empty:
 /// values that both read need no memory between programs.
-Stages in_stages(const Differentiated& whole, const std::function<bool(const Node&)>& repeat = {},
-                 bool apart = true);
+Stages in_stages(const Differentiated& whole, const NodeTest& repeat = {}, bool apart = true);
 
 /// Every weight, or those that `wanted` takes, as an input: its port and its name, in order of use.
 struct WeightPort {

@@ -69,51 +69,57 @@ struct Memory {
   }
 };
 
+// Rows of numbers that lie side by side, `row` apart.
+template <class T>
+struct Matrix {
+  T* data;
+  std::int64_t row;
+};
+
 // Some queries of one head.
 struct Block : Rows {
   const Call& call;
   const Memory& memory;
-  std::int64_t head;      // of all B H
-  std::int64_t key_head;  // of all B G
+  std::int64_t batch, head, key_head;
 
   std::int64_t visible(std::int64_t row) const {
     return call.causal ? std::min(seen, first + row + 1) : seen;
   }
   template <class T>
-  T* queries(T* base, std::int64_t width) const {
-    return base + (head * call.t + first) * width;
+  Matrix<T> queries(T* base, const HeadRows& at) const {
+    return {base + at.at(batch, head, first), at.t};
   }
   template <class T>
-  T* keys(T* base, std::int64_t width) const {
-    return base + key_head * call.s * width;
+  Matrix<T> keys(T* base, const HeadRows& at) const {
+    return {base + at.at(batch, key_head, 0), at.t};
   }
 
   // (rows, seen) = x (rows, width) y (seen, width)^T
-  void against_keys(const float* x, const float* y, std::int64_t width, float* to) const {
+  void against_keys(Matrix<const float> x, Matrix<const float> y, std::int64_t width, float* to) const {
     multiply({.m = rows,
               .n = seen,
               .k = width,
-              .a = x,
-              .a_row = width,
-              .b = y,
+              .a = x.data,
+              .a_row = x.row,
+              .b = y.data,
               .b_row = 1,
-              .b_col = width,
+              .b_col = y.row,
               .c = to,
               .c_row = seen});
   }
   // to (seen, width) += x (rows, seen)^T y (rows, width)
-  void add_to_keys(const float* x, const float* y, std::int64_t width, float* to) const {
+  void add_to_keys(const float* x, Matrix<const float> y, std::int64_t width, Matrix<float> to) const {
     multiply({.m = seen,
               .n = width,
               .k = rows,
               .a = x,
               .a_row = 1,
               .a_col = seen,
-              .b = y,
-              .b_row = width,
-              .c = to,
-              .c_row = width,
-              .epilogue = {.residual = to}});
+              .b = y.data,
+              .b_row = y.row,
+              .c = to.data,
+              .c_row = to.row,
+              .epilogue = {.residual = to.data}});
   }
   void multiply(GemmCall product) const {
     product.bf16 = call.bf16;
@@ -129,10 +135,18 @@ struct Block : Rows {
     }
   }
 
+  // (rows, D) = x times the scale of the scores
+  void scale_rows(Matrix<const float> x, Matrix<float> to) const {
+    for (std::int64_t i = 0; i < rows; ++i) {
+      const float* from = x.data + i * x.row;
+      std::transform(from, from + call.d, to.data + i * to.row,
+                     [&](float value) { return value * call.scale; });
+    }
+  }
+
   void weigh() const {
-    const float* query = queries(call.q, call.d);
-    std::transform(query, query + rows * call.d, memory.query, [&](float x) { return x * call.scale; });
-    against_keys(memory.query, keys(call.k, call.d), call.d, memory.weights);
+    scale_rows(queries(call.q, call.q_rows), {memory.query, call.d});
+    against_keys({memory.query, call.d}, keys(call.k, call.k_rows), call.d, memory.weights);
     on_rows(memory.weights, [&](std::int64_t at, std::int64_t count) {
       float* row = memory.weights + at;
       softmax(alone(), {.x = row, .y = row, .rows = 1, .cols = count});
@@ -141,7 +155,7 @@ struct Block : Rows {
 
   // Of the scores, from those of the weights.
   void weigh_back() const {
-    against_keys(queries(call.dy, call.e), keys(call.v, call.e), call.e, memory.dweights);
+    against_keys(queries(call.dy, call.dy_rows), keys(call.v, call.v_rows), call.e, memory.dweights);
     on_rows(memory.dweights, [&](std::int64_t at, std::int64_t count) {
       float* row = memory.dweights + at;
       softmax_gradient(alone(), {.x = memory.weights + at, .dy = row, .dx = row, .rows = 1, .cols = count});
@@ -149,36 +163,43 @@ struct Block : Rows {
   }
 
   void of_query() const {
-    float* dq = queries(call.dq, call.d);
+    const Matrix<const float> k = keys(call.k, call.k_rows);
+    const Matrix<float> dq = queries(call.dq, call.dq_rows);
     multiply({.m = rows,
               .n = call.d,
               .k = seen,
               .a = memory.dweights,
               .a_row = seen,
-              .b = keys(call.k, call.d),
-              .b_row = call.d,
-              .c = dq,
-              .c_row = call.d});
-    std::transform(dq, dq + rows * call.d, dq, [&](float x) { return x * call.scale; });
+              .b = k.data,
+              .b_row = k.row,
+              .c = dq.data,
+              .c_row = dq.row});
+    scale_rows({dq.data, dq.row}, dq);
   }
 
   void run() const {
     weigh();
     if (call.dv != nullptr)
-      add_to_keys(memory.weights, queries(call.dy, call.e), call.e, keys(call.dv, call.e));
+      add_to_keys(memory.weights, queries(call.dy, call.dy_rows), call.e, keys(call.dv, call.dv_rows));
     if (call.dq == nullptr && call.dk == nullptr) return;
     weigh_back();
-    if (call.dk != nullptr) add_to_keys(memory.dweights, memory.query, call.d, keys(call.dk, call.d));
+    if (call.dk != nullptr)
+      add_to_keys(memory.dweights, {memory.query, call.d}, call.d, keys(call.dk, call.dk_rows));
     if (call.dq != nullptr) of_query();
   }
 };
 
-void key_head_gradient(const Call& c, const Memory& memory, std::int64_t key_head) {
-  if (c.dk != nullptr) std::fill_n(c.dk + key_head * c.s * c.d, c.s * c.d, 0.0F);
-  if (c.dv != nullptr) std::fill_n(c.dv + key_head * c.s * c.e, c.s * c.e, 0.0F);
+void clear_rows(float* to, const HeadRows& at, std::int64_t batch, std::int64_t head, std::int64_t rows,
+                std::int64_t width) {
+  for (std::int64_t i = 0; i < rows; ++i) std::fill_n(to + at.at(batch, head, i), width, 0.0F);
+}
+
+void key_head_gradient(const Call& c, const Memory& memory, std::int64_t batch, std::int64_t key_head) {
+  if (c.dk != nullptr) clear_rows(c.dk, c.dk_rows, batch, key_head, c.s, c.d);
+  if (c.dv != nullptr) clear_rows(c.dv, c.dv_rows, batch, key_head, c.s, c.e);
   const std::int64_t shared = c.h / c.g;
   for (std::int64_t head = key_head * shared; head < (key_head + 1) * shared; ++head)
-    for_blocks(c, [&](const Rows& block) { Block{block, c, memory, head, key_head}.run(); });
+    for_blocks(c, [&](const Rows& block) { Block{block, c, memory, batch, head, key_head}.run(); });
 }
 
 }  // namespace
@@ -191,10 +212,10 @@ void attention_gradient(ThreadPool& pool, const AttentionGradientCall& call, std
   const std::int64_t workers = pool.size();
   const std::size_t product_bytes = product_scratch(call), bytes = Memory::bytes(call, product_bytes);
   std::byte* memory = Scratch("attention_gradient", scratch).take(bytes * static_cast<std::size_t>(workers));
-  share_items(pool, workers, call.b * call.g, [&](std::int64_t w, std::int64_t head) {
+  share_items(pool, workers, call.b * call.g, [&](std::int64_t w, std::int64_t i) {
     const std::span own(memory + static_cast<std::size_t>(w) * bytes, bytes);
     Scratch part("attention_gradient", own);
-    key_head_gradient(call, Memory(call, product_bytes, part), head);
+    key_head_gradient(call, Memory(call, product_bytes, part), i / call.g, i % call.g);
   });
 }
 

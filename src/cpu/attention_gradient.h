@@ -5,8 +5,8 @@
 
 namespace orion::cpu {
 
-/// With y = softmax(q k^T * scale) v as AttentionCall has it, all fp32 and dense, and dy of it: dq, dk and
-/// dv, each like what it is the gradient of; null: not wanted. The weights are computed again, a block of
+/// With y = softmax(q k^T * scale) v as AttentionCall has it, all fp32, and dy of it: dq, dk and dv, each of
+/// the shape of what it is the gradient of; null: not wanted. The weights are computed again, a block of
 /// queries at a time. Threads share out the key heads.
 struct AttentionGradientCall {
   const float* q = nullptr;
@@ -16,6 +16,7 @@ struct AttentionGradientCall {
   float* dq = nullptr;
   float* dk = nullptr;
   float* dv = nullptr;
+  HeadRows q_rows = {}, k_rows = {}, v_rows = {}, dy_rows = {}, dq_rows = {}, dk_rows = {}, dv_rows = {};
   std::int64_t b = 0, h = 0, g = 0, t = 0, s = 0, d = 0, e = 0;  // e: size of a value
   float scale = 1.0F;
   bool bf16 = false;    // operands of products are rounded to bfloat16

@@ -28,8 +28,22 @@ Slot added_mask(Planner& p, NodeId mask) {
   return to;
 }
 
-bool swaps_heads_and_tokens(const Node& node) {
-  return node.is("transpose") && node.list("perm") == std::vector<std::int64_t>{0, 2, 1, 3};
+/// Where a result (B, H, T, D) goes: if all that is done with it is to put tokens before heads, as it is
+/// then.
+struct HeadResult {
+  NodeId node;  // the result, or what swaps it
+  HeadRows rows;
+  bool swaps;
+};
+
+HeadResult head_result(Planner& p, NodeId id, NodeId emitted) {
+  const Shape& y = p.shape(id);
+  const NodeId user = p.only_user(id);
+  const bool swaps = user != absent && p.node(user).is("transpose") &&
+                     p.node(user).list("perm") == std::vector<std::int64_t>{0, 2, 1, 3};
+  if (!swaps) return {id, dense_rows(y[1], y[2], y[3]), false};
+  p.fuse(user, emitted);
+  return {user, tokens_first(y[1], y[2], y[3]), true};
 }
 
 void set_mask_strides(AttentionCall& call, const Shape& mask) {
@@ -74,11 +88,9 @@ void lower_attention(Planner& p, NodeId id) {
   const Slot start = position == absent ? no_slot : p.wide(position);
   std::vector<Slot> reads = {q.slot, k.slot, v.slot, m, start};
   std::erase(reads, no_slot);
-  const NodeId swap = p.only_user(id);
-  const bool swaps = swap != absent && swaps_heads_and_tokens(p.node(swap));
-  if (swaps) p.fuse(swap, id);
-  const Located y = p.result_or_rounded(swaps ? swap : id, call.t > few_queries);
-  call.y_rows = swaps ? tokens_first(call.h, call.t, call.dv) : dense_rows(call.h, call.t, call.dv);
+  const HeadResult result = head_result(p, id, id);
+  const Located y = p.result_or_rounded(result.node, call.t > few_queries);
+  call.y_rows = result.rows;
   p.add_step(
       {.label = str(label(node), mask == absent && position == absent && !call.causal ? "" : " masked"),
        .reads = std::move(reads),
@@ -134,25 +146,39 @@ std::array<NodeId, 3> same_attention(const Planner& p, NodeId id) {
 void lower_attention_gradient(Planner& p, NodeId id) {
   const Node& node = p.node(id);
   if (node.type.shape.rank() != 4) return lower_reference(p, id);
-  const AttentionGradientCall call = attention_gradient_call(p, node);
-  std::vector<Slot> in, out;
-  for (const NodeId input : node.inputs) in.push_back(p.wide(input));
-  Step step{.label = label(node), .reads = in};
-  for (const NodeId wanted : same_attention(p, id)) {
-    out.push_back(wanted == absent ? no_slot : p.result(wanted));
-    if (wanted == id) step.writes = out.back();
-    if (wanted == absent || wanted == id) continue;
-    p.fuse(wanted, id);
-    step.also_writes.push_back(out.back());
-    step.label += str(' ', p.node(wanted).name);
+  AttentionGradientCall call = attention_gradient_call(p, node);
+  std::array<LocatedRows, 4> in;
+  HeadRows* const in_rows[] = {&call.q_rows, &call.k_rows, &call.v_rows, &call.dy_rows};
+  Step step{.label = label(node)};
+  for (std::size_t i = 0; i < in.size(); ++i) {
+    in[i] = p.rows(node.inputs[i]);
+    *in_rows[i] = in[i].rows;
+    step.reads.push_back(in[i].slot);
+  }
+  std::array<Slot, 3> out = {no_slot, no_slot, no_slot};
+  HeadRows* const out_rows[] = {&call.dq_rows, &call.dk_rows, &call.dv_rows};
+  const std::array<NodeId, 3> wanted = same_attention(p, id);
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    if (wanted[i] == absent) continue;
+    const HeadResult result = head_result(p, wanted[i], id);
+    *out_rows[i] = result.rows;
+    out[i] = p.result(result.node);
+    if (wanted[i] == id) {
+      step.writes = out[i];
+      continue;
+    }
+    p.fuse(wanted[i], id);
+    step.also_writes.push_back(out[i]);
+    step.label += str(' ', p.node(wanted[i]).name);
   }
   step.scratch = attention_gradient_scratch(call, shared_pool().size());
   step.run = [=](const Run& run) {
+    const auto operand = [&](std::size_t i) { return run.at<float>(in[i].slot) + in[i].offset; };
     AttentionGradientCall now = call;
-    now.q = run.at<float>(in[0]);
-    now.k = run.at<float>(in[1]);
-    now.v = run.at<float>(in[2]);
-    now.dy = run.at<float>(in[3]);
+    now.q = operand(0);
+    now.k = operand(1);
+    now.v = operand(2);
+    now.dy = operand(3);
     now.dq = run.at<float>(out[0]);
     now.dk = run.at<float>(out[1]);
     now.dv = run.at<float>(out[2]);
@@ -231,13 +257,14 @@ void lower_rope(Planner& p, NodeId id) {
     return lower_reference(p, id);
   const std::int64_t b = shape[0], h = shape[1], t = shape[2], d = shape[3];
   const LocatedRows x = p.rows(node.inputs[0]);
-  RopeCall call{.b = b, .h = h, .t = t, .d = d, .x_rows = x.rows, .y_rows = dense_rows(h, t, d)};
+  const HeadResult result = head_result(p, id, id);
+  RopeCall call{.b = b, .h = h, .t = t, .d = d, .x_rows = x.rows, .y_rows = result.rows};
   call.table_t = d / 2;
   call.table_b = per_token ? 0 : t * (d / 2);
   call.interleaved = node.flag("interleaved");
   const Slot cos = p.wide(node.inputs[1]);
   const Slot sin = p.wide(node.inputs[2]);
-  const Slot y = p.result(id);
+  const Slot y = p.result(result.node);
   p.add_step({.label = label(node),
               .reads = {x.slot, cos, sin},
               .writes = y,
@@ -250,7 +277,7 @@ void lower_rope(Planner& p, NodeId id) {
                     now.sin = run.at<float>(sin);
                     rope(run.pool, now);
                   },
-              .in_place = x.is_dense});
+              .in_place = x.is_dense && !result.swaps});
 }
 
 }  // namespace orion::cpu

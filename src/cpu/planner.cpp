@@ -108,13 +108,20 @@ LocatedRows Planner::rows(NodeId id) {
   return {wide(moved->source), moved->strides.offset, {steps[0], steps[1], steps[2]}, false};
 }
 
-// Slices, transposes and axes split are put off: who takes strides reads them where they are. States are not
-// seen through, as they may be overwritten meanwhile.
+// Whether nothing overwrites the value, and it is not one that is kept packed.
+bool Planner::stays(NodeId id) const {
+  const Node& source = node(root(id));
+  if (!source.op->is_source()) return true;
+  return source.is("input") &&
+         std::ranges::find(graph().outputs(), source.name, &Output::name) == graph().outputs().end();
+}
+
+// Slices, transposes and axes split are put off: who takes strides reads them where they are.
 bool Planner::move_later(NodeId id) {
   const Node& n = node(id);
   if (n.inputs.empty() || !is_float(n.type.dtype)) return false;
   const NodeId operand = n.inputs[0];
-  if (node(root(operand)).op->is_source() || node(operand).type.dtype != n.type.dtype) return false;
+  if (!stays(operand) || node(operand).type.dtype != n.type.dtype) return false;
   const std::optional<Moved>& before = moved_[index(operand)];
   auto strides = moved(n, shape(operand), before ? before->strides : dense_strides(shape(operand)));
   if (!strides) return false;

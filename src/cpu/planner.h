@@ -105,6 +105,7 @@ class Planner {
   void locate_sources();
   void lower_all();
   bool is_state(const Output& output) const;
+  bool stays(NodeId id) const;
   void write_outputs();
   void write_output(int port, const Output& output);
   Located staged(NodeId id);

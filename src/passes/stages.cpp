@@ -117,7 +117,7 @@ void output_gradients(StageGraph& stage, const Differentiated& whole) {
 
 class Cutter {
  public:
-  Cutter(const Differentiated& whole, const std::function<bool(const Node&)>& repeat, bool apart)
+  Cutter(const Differentiated& whole, const NodeTest& repeat, bool apart)
       : whole_(whole), graph_(whole.graph), repeat_(repeat), apart_(apart) {
     const auto all = [](NodeId) { return true; };
     forward_ = needed_for(graph_, original_outputs(), all);
@@ -172,7 +172,7 @@ class Cutter {
   bool is_free(NodeId id) const {
     const Node& node = graph_.node(id);
     return node.op->is_source() || node.is("reshape") || is_view_of_source(id) ||
-           (repeat_ && stage_of(id) == Stage::forward && repeat_(node));
+           (repeat_ && stage_of(id) == Stage::forward && repeat_(graph_, node));
   }
 
   // Another layout of a weight is a weight to the program that reads it, but a large value between programs;
@@ -241,7 +241,7 @@ class Cutter {
 
   const Differentiated& whole_;
   const Graph& graph_;
-  const std::function<bool(const Node&)>& repeat_;
+  const NodeTest& repeat_;
   bool apart_;  // weights' gradients from the backward stage
   std::vector<bool> forward_;
   std::vector<bool> backward_;
@@ -311,7 +311,7 @@ Graph overwriting(const Graph& adding, std::span<const GradientPort> gradients) 
   return std::move(made.graph());
 }
 
-Stages in_stages(const Differentiated& whole, const std::function<bool(const Node&)>& repeat, bool apart) {
+Stages in_stages(const Differentiated& whole, const NodeTest& repeat, bool apart) {
   return Cutter(whole, repeat, apart).cut();
 }
 

@@ -5,6 +5,7 @@
 #include "orion/op.h"
 #include "orion/ops.h"
 
+#include <map>
 #include <string>
 #include <utility>
 
@@ -38,30 +39,64 @@ TensorMap attention_gradients_by_table(const AttentionGradientCall& c, const Ten
   return evaluate(g, operands);
 }
 
-void check_attention_gradient(AttentionGradientCall call) {
+using Order = HeadRows (*)(std::int64_t heads, std::int64_t tokens, std::int64_t size);
+
+// A value (B, H, T, D) kept in one order, in another.
+Floats reordered(std::span<const float> x, const Shape& shape, Order from, Order to) {
+  const HeadRows here = from(shape[1], shape[2], shape[3]), there = to(shape[1], shape[2], shape[3]);
+  Floats y(x.size());
+  for (std::int64_t b = 0; b < shape[0]; ++b)
+    for (std::int64_t h = 0; h < shape[1]; ++h)
+      for (std::int64_t t = 0; t < shape[2]; ++t)
+        std::copy_n(x.data() + here.at(b, h, t), shape[3], y.data() + there.at(b, h, t));
+  return y;
+}
+
+// One gradient with all operands and results in that order.
+Floats gradient_in(Order order, AttentionGradientCall call, const TensorMap& operands, ThreadPool& pool,
+                   const std::string& wanted) {
+  struct Operand {
+    const float*& at;
+    HeadRows& rows;
+    float*& gradient;
+    HeadRows& gradient_rows;
+  };
+  float* no_gradient = nullptr;
+  HeadRows no_rows;
+  std::map<std::string, Operand> all = {{"q", {call.q, call.q_rows, call.dq, call.dq_rows}},
+                                        {"k", {call.k, call.k_rows, call.dk, call.dk_rows}},
+                                        {"v", {call.v, call.v_rows, call.dv, call.dv_rows}},
+                                        {"dy", {call.dy, call.dy_rows, no_gradient, no_rows}}};
+  std::map<std::string, Floats> values, results;
+  for (auto& [name, operand] : all) {
+    const Tensor& dense = operands.at(name);
+    const Shape& shape = dense.shape();
+    values[name] = reordered(dense.as<float>(), shape, dense_rows, order);
+    operand.at = values[name].data();
+    operand.rows = operand.gradient_rows = order(shape[1], shape[2], shape[3]);
+    if (pool.size() == 1 && 'd' + name != wanted) continue;  // one alone, then all together
+    results[name] = values[name];
+    operand.gradient = results[name].data();
+  }
+  std::vector<std::byte> scratch(attention_gradient_scratch(call, pool.size()));
+  attention_gradient(pool, call, scratch);
+  const std::string of = wanted.substr(1);
+  return reordered(results.at(of), operands.at(of).shape(), order, dense_rows);
+}
+
+void check_attention_gradient(const AttentionGradientCall& call) {
   INFO((call.bf16 ? "bf16, " : "") << "heads " << call.h << " of " << call.g << ", " << call.t << " queries, "
                                    << call.s << " keys of " << call.d);
-  TensorMap operands = attention_operands(call);
-  for (const auto& [name, of] : {std::pair("q", &call.q), {"k", &call.k}, {"v", &call.v}, {"dy", &call.dy}})
-    *of = operands[name].as<float>().data();
-  for (const auto& [name, wanted] : attention_gradients_by_table(call, operands)) {
-    const Floats got = with_threads([&](ThreadPool& pool) {
-      AttentionGradientCall all = call;
-      TensorMap results;
-      for (const auto& [d, of] : {std::pair("dq", &all.dq), {"dk", &all.dk}, {"dv", &all.dv}}) {
-        if (pool.size() == 1 && d != name) continue;  // one alone, then all together
-        results[d] = operands[d + 1].clone();
-        *of = results[d].as<float>().data();
-      }
-      std::vector<std::byte> scratch(attention_gradient_scratch(all, pool.size()));
-      attention_gradient(pool, all, scratch);
-      const auto result = results[name].as<float>();
-      return Floats(result.begin(), result.end());
-    });
-    Doubles want;
-    for (const float value : wanted.as<float>()) want.push_back(static_cast<double>(value));
-    check_close(got, want, call.bf16 ? 0x1p-6 : 1e-5);
-  }
+  const TensorMap operands = attention_operands(call);
+  for (const auto& [name, wanted] : attention_gradients_by_table(call, operands))
+    for (const Order order : {dense_rows, tokens_first}) {
+      INFO(name << (order == tokens_first ? ", tokens first" : ""));
+      const Floats got = with_threads(
+          [&, of = name](ThreadPool& pool) { return gradient_in(order, call, operands, pool, of); });
+      Doubles want;
+      for (const float value : wanted.as<float>()) want.push_back(static_cast<double>(value));
+      check_close(got, want, call.bf16 ? 0x1p-6 : 1e-5);
+    }
 }
 
 }  // namespace

@@ -195,7 +195,7 @@ TEST_CASE("stages keep a value, or compute it again where that is asked for") {
     return std::ranges::count_if(graph.nodes(), [&](const Node& node) { return node.is(op); });
   };
   const Stages kept = in_stages(whole);
-  const Stages repeated = in_stages(whole, [](const Node& node) { return node.is("silu"); });
+  const Stages repeated = in_stages(whole, [](const Graph&, const Node& node) { return node.is("silu"); });
   CHECK(kept.forward.outputs().size() == 3);  // y, what silu took, what it gave
   CHECK(repeated.forward.outputs().size() == 2);
   CHECK(count(kept.weights, "silu") == 0);
