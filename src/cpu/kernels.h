@@ -164,7 +164,7 @@ constexpr HeadRows tokens_first(std::int64_t heads, std::int64_t tokens, std::in
   return {tokens * heads * size, size, heads * size};
 }
 
-/// softmax(q k^T * scale + mask) v without storing the scores. q (B, H, T, D), y (B, H, T, Dv), dense
+/// softmax(q k^T * scale + mask) v without storing the scores. q (B, H, T, D), y (B, H, T, Dv),
 /// k (B, G, S, D) and v (B, G, S, Dv). Head h reads key/value head h / (H / G). Keys that no
 /// query of a call sees are not read. A query that sees no key gives NaN, as the softmax of nothing but
 /// -infinity does.
@@ -172,7 +172,9 @@ struct AttentionCall {
   const float* q = nullptr;
   HeadRows q_rows = {};
   const void* k = nullptr;  // kv_dtype: fp32 or fp16
+  HeadRows k_rows = {};
   const void* v = nullptr;
+  HeadRows v_rows = {};
   DType kv_dtype = DType::fp32;
   float* y = nullptr;
   HeadRows y_rows = {};

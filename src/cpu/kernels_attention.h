@@ -20,11 +20,11 @@ constexpr std::int64_t whole_panels(std::int64_t n) {
   return (n + panel_width - 1) / panel_width * panel_width;
 }
 
+/// A row of the keys or values that the part's head reads.
 template <class T>
-const T* cache_of(const void* cache, const AttentionPart& part, std::int64_t size) {
-  const AttentionCall& call = *part.call;
-  const std::int64_t group = part.head / (call.h / call.g);
-  return static_cast<const T*>(cache) + (part.batch * call.g + group) * call.s * size;
+const T* row_of(const void* cache, const HeadRows& rows, const AttentionPart& part, std::int64_t key) {
+  const std::int64_t group = part.head / (part.call->h / part.call->g);
+  return static_cast<const T*>(cache) + rows.at(part.batch, group, key);
 }
 
 inline const float* query_of(const AttentionPart& part, std::int64_t query) {
@@ -153,16 +153,22 @@ class ManyQueries {
   template <class T>
   void load_block(std::int64_t key, std::int64_t count) {
     loaded_ = count;
-    const T* k = cache_of<T>(call_.k, part_, call_.d) + key * call_.d;
-    pack_for<V, Unit>(as_floats(k, count * call_.d), call_.d, 1, count, call_.d, at(layout_.keys));
-    const T* v = cache_of<T>(call_.v, part_, call_.dv) + key * call_.dv;
-    pack_for<V, Unit>(as_floats(v, count * call_.dv), 1, call_.dv, call_.dv, count, at(layout_.values));
+    const FloatRows k =
+        as_floats(row_of<T>(call_.k, call_.k_rows, part_, key), call_.k_rows.t, count, call_.d);
+    pack_for<V, Unit>(k.data, k.row, 1, count, call_.d, at(layout_.keys));
+    const FloatRows v =
+        as_floats(row_of<T>(call_.v, call_.v_rows, part_, key), call_.v_rows.t, count, call_.dv);
+    pack_for<V, Unit>(v.data, 1, v.row, call_.dv, count, at(layout_.values));
   }
 
-  const float* as_floats(const float* from, std::int64_t) { return from; }
-  const float* as_floats(const std::uint16_t* from, std::int64_t count) {
-    widen<V>(from, at(layout_.wide), count);
-    return at(layout_.wide);
+  struct FloatRows {
+    const float* data;
+    std::int64_t row;
+  };
+  FloatRows as_floats(const float* from, std::int64_t row, std::int64_t, std::int64_t) { return {from, row}; }
+  FloatRows as_floats(const std::uint16_t* from, std::int64_t row, std::int64_t count, std::int64_t size) {
+    for (std::int64_t i = 0; i < count; ++i) widen<V>(from + i * row, at(layout_.wide) + i * size, size);
+    return {at(layout_.wide), size};
   }
 
   /// Queries q to q + 32 meet keys `key` to `key + count`.
@@ -299,7 +305,7 @@ inline constexpr std::int64_t few_keys = 64;  // keys per block
 
 /// Scores of R neighbouring keys.
 template <class V, int R, class T>
-void score_keys(const float* q, const T* k, std::int64_t d, float* scores) {
+void score_keys(const float* q, const T* k, std::int64_t row, std::int64_t d, float* scores) {
   V sums[std::size_t{R}];
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r) sums[r] = V(0.0F);
@@ -307,13 +313,13 @@ void score_keys(const float* q, const T* k, std::int64_t d, float* scores) {
   for (; i + V::lanes <= d; i += V::lanes) {
     const V query = V::load(q + i);
 #pragma GCC unroll 4
-    for (int r = 0; r < R; ++r) sums[r] = fma(query, V::load(k + r * d + i), sums[r]);
+    for (int r = 0; r < R; ++r) sums[r] = fma(query, V::load(k + r * row + i), sums[r]);
   }
   if (i < d) {
     const int n = static_cast<int>(d - i);
     const V query = V::load(q + i, n);
 #pragma GCC unroll 4
-    for (int r = 0; r < R; ++r) sums[r] = fma(query, V::load(k + r * d + i, n), sums[r]);
+    for (int r = 0; r < R; ++r) sums[r] = fma(query, V::load(k + r * row + i, n), sums[r]);
   }
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r) scores[r] = sum(sums[r]);
@@ -321,13 +327,13 @@ void score_keys(const float* q, const T* k, std::int64_t d, float* scores) {
 
 /// sums (NV * lanes, the last vector only `last` lanes) = sums * rescale + weights values
 template <class V, int NV, class T>
-void add_weighted(const float* weights, std::int64_t count, const T* v, std::int64_t dv, int last,
+void add_weighted(const float* weights, std::int64_t count, const T* v, std::int64_t row, int last,
                   float rescale, float* sums) {
   V totals[std::size_t{NV}];
 #pragma GCC unroll 4
   for (int c = 0; c < NV; ++c)
     totals[c] = V(rescale) * (c + 1 < NV ? V::load(sums + c * V::lanes) : V::load(sums + c * V::lanes, last));
-  for (std::int64_t j = 0; j < count; ++j, v += dv) {
+  for (std::int64_t j = 0; j < count; ++j, v += row) {
     const V weight(weights[j]);
 #pragma GCC unroll 4
     for (int c = 0; c < NV; ++c)
@@ -354,7 +360,7 @@ class OneQuery {
       const std::int64_t count = least(few_keys, end - key);
       score(key, count);
       const float rescale = weigh();
-      add_values(cache_of<T>(call_.v, part_, call_.dv) + key * call_.dv, count, rescale);
+      add_values(row_of<T>(call_.v, call_.v_rows, part_, key), count, rescale);
     }
     for (std::int64_t c = 0; c < call_.dv; ++c) y_[c] /= total_;
   }
@@ -362,10 +368,11 @@ class OneQuery {
  private:
   void score(std::int64_t key, std::int64_t count) {
     const float* q = query_of(part_, query_);
-    const T* k = cache_of<T>(call_.k, part_, call_.d) + key * call_.d;
+    const T* k = row_of<T>(call_.k, call_.k_rows, part_, key);
+    const std::int64_t row = call_.k_rows.t;
     std::int64_t j = 0;
-    for (; j + 4 <= count; j += 4) score_keys<V, 4>(q, k + j * call_.d, call_.d, scores_ + j);
-    for (; j < count; ++j) score_keys<V, 1>(q, k + j * call_.d, call_.d, scores_ + j);
+    for (; j + 4 <= count; j += 4) score_keys<V, 4>(q, k + j * row, row, call_.d, scores_ + j);
+    for (; j < count; ++j) score_keys<V, 1>(q, k + j * row, row, call_.d, scores_ + j);
     for (j = 0; j < count; ++j) scores_[j] *= call_.scale;
     for (j = count; j < few_keys; ++j) scores_[j] = -__builtin_inff();
     if (call_.mask == nullptr) return;
@@ -395,10 +402,10 @@ class OneQuery {
   void add_values(const T* v, std::int64_t count, float rescale) {
     std::int64_t c = 0;
     for (; c + 4 * V::lanes <= call_.dv; c += 4 * V::lanes)
-      add_weighted<V, 4>(scores_, count, v + c, call_.dv, V::lanes, rescale, y_ + c);
+      add_weighted<V, 4>(scores_, count, v + c, call_.v_rows.t, V::lanes, rescale, y_ + c);
     for (; c < call_.dv; c += V::lanes)
-      add_weighted<V, 1>(scores_, count, v + c, call_.dv, static_cast<int>(least(V::lanes, call_.dv - c)),
-                         rescale, y_ + c);
+      add_weighted<V, 1>(scores_, count, v + c, call_.v_rows.t,
+                         static_cast<int>(least(V::lanes, call_.dv - c)), rescale, y_ + c);
   }
 
   const AttentionPart& part_;

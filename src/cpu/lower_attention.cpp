@@ -75,14 +75,15 @@ void lower_attention(Planner& p, NodeId id) {
   AttentionCall call = attention_call(p, node);
   const LocatedRows q = p.rows(node.inputs[0]);
   call.q_rows = q.rows;
-  Located k = p.stored(node.inputs[1]);
-  Located v = p.stored(node.inputs[2]);
-  if (k.dtype != v.dtype) k = v = {no_slot, DType::fp32};
-  if (k.slot == no_slot) {
-    k.slot = p.wide(node.inputs[1]);
-    v.slot = p.wide(node.inputs[2]);
-  }
-  call.kv_dtype = k.dtype;
+  const bool halves = p.is_stored_in_halves(node.inputs[1]) && p.is_stored_in_halves(node.inputs[2]);
+  const auto cache = [&](NodeId operand, std::int64_t size) -> LocatedRows {
+    if (!halves) return p.rows(operand);
+    return {.slot = p.stored(operand).slot, .rows = dense_rows(call.g, call.s, size)};
+  };
+  const LocatedRows k = cache(node.inputs[1], call.d), v = cache(node.inputs[2], call.dv);
+  call.kv_dtype = halves ? DType::fp16 : DType::fp32;
+  call.k_rows = k.rows;
+  call.v_rows = v.rows;
   const Slot m = mask == absent ? no_slot : added_mask(p, mask);
   if (mask != absent) set_mask_strides(call, p.shape(mask));
   const Slot start = position == absent ? no_slot : p.wide(position);
@@ -99,8 +100,8 @@ void lower_attention(Planner& p, NodeId id) {
            [=](const Run& run) {
              AttentionCall now = call;
              now.q = run.at<float>(q.slot) + q.offset;
-             now.k = run.at<void>(k.slot);
-             now.v = run.at<void>(v.slot);
+             now.k = halves ? run.at<void>(k.slot) : run.at<float>(k.slot) + k.offset;
+             now.v = halves ? run.at<void>(v.slot) : run.at<float>(v.slot) + v.offset;
              now.y = y.floats_at(run);
              now.rounded = y.rounded_at(run);
              now.mask = run.at<float>(m);

@@ -98,6 +98,10 @@ Located Planner::stored(NodeId id) {
   return where;
 }
 
+bool Planner::is_stored_in_halves(NodeId id) const {
+  return !moved_[index(id)] && located_[index(id)].dtype == DType::fp16;
+}
+
 LocatedRows Planner::rows(NodeId id) {
   const std::optional<Moved>& moved = moved_[index(id)];
   if (!moved || moved->strides.steps.back() != 1) {

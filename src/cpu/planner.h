@@ -51,7 +51,9 @@ class Planner {
   Slot wide(NodeId id);
   /// The value in whatever width it is stored.
   Located stored(NodeId id);
-  /// The same for kernels that take strides: of four axes, fp32.
+  /// Whether that is fp16: of inputs and states, as what is computed is fp32.
+  bool is_stored_in_halves(NodeId id) const;
+  /// The value for kernels that take strides: of four axes, fp32.
   LocatedRows rows(NodeId id);
   /// Whether the value is a weight or constant (through views), hence known before the first run.
   bool is_fixed(NodeId id) const;

@@ -10,6 +10,7 @@
 #include <functional>
 #include <limits>
 #include <random>
+#include <span>
 #include <vector>
 
 #include <doctest/doctest.h>
@@ -151,6 +152,20 @@ inline std::vector<std::uint16_t> bits_of(const Floats& values) {
   std::vector<std::uint16_t> bits;
   for (const float value : values) bits.push_back(float_to_bfloat(value));
   return bits;
+}
+
+/// Of heads and tokens: dense_rows or tokens_first.
+using Order = HeadRows (*)(std::int64_t heads, std::int64_t tokens, std::int64_t size);
+
+/// A value (B, H, T, D) kept in one order, in another.
+inline Floats reordered(std::span<const float> x, const Shape& shape, Order from, Order to) {
+  const HeadRows here = from(shape[1], shape[2], shape[3]), there = to(shape[1], shape[2], shape[3]);
+  Floats y(x.size());
+  for (std::int64_t b = 0; b < shape[0]; ++b)
+    for (std::int64_t h = 0; h < shape[1]; ++h)
+      for (std::int64_t t = 0; t < shape[2]; ++t)
+        std::copy_n(x.data() + here.at(b, h, t), shape[3], y.data() + there.at(b, h, t));
+  return y;
 }
 
 inline constexpr std::int64_t odd_sizes[] = {1, 2, 3, 7, 17, 31, 33, 64, 65, 100, 129};

@@ -39,19 +39,6 @@ TensorMap attention_gradients_by_table(const AttentionGradientCall& c, const Ten
   return evaluate(g, operands);
 }
 
-using Order = HeadRows (*)(std::int64_t heads, std::int64_t tokens, std::int64_t size);
-
-// A value (B, H, T, D) kept in one order, in another.
-Floats reordered(std::span<const float> x, const Shape& shape, Order from, Order to) {
-  const HeadRows here = from(shape[1], shape[2], shape[3]), there = to(shape[1], shape[2], shape[3]);
-  Floats y(x.size());
-  for (std::int64_t b = 0; b < shape[0]; ++b)
-    for (std::int64_t h = 0; h < shape[1]; ++h)
-      for (std::int64_t t = 0; t < shape[2]; ++t)
-        std::copy_n(x.data() + here.at(b, h, t), shape[3], y.data() + there.at(b, h, t));
-  return y;
-}
-
 // One gradient with all operands and results in that order.
 Floats gradient_in(Order order, AttentionGradientCall call, const TensorMap& operands, ThreadPool& pool,
                    const std::string& wanted) {

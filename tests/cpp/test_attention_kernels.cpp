@@ -71,7 +71,9 @@ void check_attention(const AttentionCase& c) {
   AttentionCall call{.q = q.data(),
                      .q_rows = dense_rows(c.h, c.t, c.d),
                      .k = k.data(),
+                     .k_rows = dense_rows(c.g, c.s, c.d),
                      .v = v.data(),
+                     .v_rows = dense_rows(c.g, c.s, c.dv),
                      .kv_dtype = c.dtype,
                      .y_rows = dense_rows(c.h, c.t, c.dv),
                      .b = c.b,
@@ -126,17 +128,23 @@ TEST_CASE("attention reads and writes heads of a token side by side") {
   on_every_isa([] {
     for (const std::int64_t t : {1, 5, 70}) {
       const std::int64_t b = 2, h = 3, d = 20, e = 24;
-      const Floats q = random_floats(b * h * t * d, 1), k = random_floats(b * h * t * d, 2),
-                   v = random_floats(b * h * t * e, 3);
-      const auto run = [&](const Floats& queries, HeadRows q_rows, HeadRows y_rows) {
-        return with_threads([&](ThreadPool& pool) {
-          Floats y(index(b * h * t * e));
-          const AttentionCall call{.q = queries.data(),
-                                   .q_rows = q_rows,
-                                   .k = k.data(),
-                                   .v = v.data(),
-                                   .y = y.data(),
-                                   .y_rows = y_rows,
+      const Shape queries{b, h, t, d}, values{b, h, t, e};
+      const Floats q = random_floats(queries.size(), 1), k = random_floats(queries.size(), 2),
+                   v = random_floats(values.size(), 3);
+      const auto run = [&](Order order) {
+        const Floats own_q = reordered(q, queries, dense_rows, order),
+                     own_k = reordered(k, queries, dense_rows, order),
+                     own_v = reordered(v, values, dense_rows, order);
+        const Floats y = with_threads([&](ThreadPool& pool) {
+          Floats result(index(values.size()));
+          const AttentionCall call{.q = own_q.data(),
+                                   .q_rows = order(h, t, d),
+                                   .k = own_k.data(),
+                                   .k_rows = order(h, t, d),
+                                   .v = own_v.data(),
+                                   .v_rows = order(h, t, e),
+                                   .y = result.data(),
+                                   .y_rows = order(h, t, e),
                                    .b = b,
                                    .h = h,
                                    .g = h,
@@ -147,18 +155,11 @@ TEST_CASE("attention reads and writes heads of a token side by side") {
                                    .causal = true};
           std::vector<std::byte> scratch(attention_scratch(call, pool.size()));
           attention(pool, call, scratch);
-          return y;
+          return result;
         });
+        return reordered(y, values, order, dense_rows);
       };
-      const HeadRows q_rows = tokens_first(h, t, d), y_rows = tokens_first(h, t, e);
-      Floats moved(q.size()), wanted(index(b * h * t * e));
-      const Floats y = run(q, dense_rows(h, t, d), dense_rows(h, t, e));
-      for (std::int64_t row = 0; row < b * h * t; ++row) {
-        const std::int64_t ti = row % t, hi = row / t % h, bi = row / t / h;
-        std::copy_n(&q[index(row * d)], d, &moved[index(q_rows.at(bi, hi, ti))]);
-        std::copy_n(&y[index(row * e)], e, &wanted[index(y_rows.at(bi, hi, ti))]);
-      }
-      CHECK(run(moved, q_rows, y_rows) == wanted);
+      CHECK(run(tokens_first) == run(dense_rows));
     }
   });
 }
@@ -174,7 +175,9 @@ TEST_CASE("attention of a query that sees no key is NaN, and of hidden keys read
       AttentionCall call{.q = q.data(),
                          .q_rows = dense_rows(1, t, 4),
                          .k = k.data(),
+                         .k_rows = dense_rows(1, 100, 4),
                          .v = k.data(),
+                         .v_rows = dense_rows(1, 100, 4),
                          .y_rows = dense_rows(1, t, 4),
                          .b = 1,
                          .h = 1,
