@@ -329,7 +329,8 @@ Located Planner::staged(NodeId id) {
 }
 
 std::unique_ptr<Plan> make_plan(const Graph& graph, std::shared_ptr<CpuWeights> weights) {
-  auto plan = std::make_unique<Plan>(Plan{.graph = optimize(graph), .weights = std::move(weights)});
+  auto plan =
+      std::make_unique<Plan>(Plan{.graph = join_padded(optimize(graph)), .weights = std::move(weights)});
   if (plan->graph.outputs().empty()) fail("compile: graph ", graph.name(), " has no output");
   Planner(*plan).build();
   return plan;

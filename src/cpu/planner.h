@@ -139,6 +139,8 @@ constexpr DType memory_dtype(DType dtype) {
 /// Whether a node only reinterprets its first operand's memory.
 bool is_view(const Graph& graph, const Node& node);
 
+/// The graph with values that lie side by side in zeros joined instead of added up.
+Graph join_padded(const Graph& graph);
 /// Finds the products of a graph with a weight or constant, and what each can take in.
 std::vector<Product> find_products(Planner& planner);
 /// Whether `node` is a product that can read `operand` as bfloat16 and reads it in no other way.

@@ -268,6 +268,31 @@ TEST_CASE("heads are read where they lie, and copied for who needs them whole") 
   }
 }
 
+TEST_CASE("what comes back through slices is joined where they are all there is") {
+  for (const bool all : {false, true}) {
+    Graph g;
+    const auto part = [&](const char* name, std::int64_t size) {
+      return g.input(name, {DType::fp32, {3, size}});
+    };
+    const auto put = [](Value x, std::int64_t before, std::int64_t after) {
+      return ops::pad(x, {0, 0, before, after});
+    };
+    // 0 to 2, 2 to 5 and 5 to 9 of 9, out of order; without the first, zeros are left.
+    Value sum = ops::add(put(part("c", 4), 5, 0), put(part("b", 3), 2, 4));
+    if (all) sum = ops::add(sum, put(part("a", 2), 0, 7));
+    g.output("y", sum);
+    check_against_reference(g, {}, 0);
+    const std::string plan = compiled(g, {})->describe();
+    INFO(plan);
+    CHECK((plan.find("pad") == std::string::npos) == all);
+    CHECK(plan.find("concat") != std::string::npos);
+  }
+  Graph g;  // where they overlap, they are added up
+  const Value x = g.input("x", {DType::fp32, {3, 4}}), y = g.input("y", {DType::fp32, {3, 4}});
+  g.output("sum", ops::add(ops::pad(x, {0, 1, 0, 0}), ops::pad(y, {1, 0, 0, 0})));
+  check_against_reference(g, {}, 0);
+}
+
 // A slice of a state is taken before the state changes, however late it is used.
 TEST_CASE("parts of a state are not read after its update") {
   Graph g;
