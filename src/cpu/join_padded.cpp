@@ -57,7 +57,7 @@ Value joined(const Padded& first, const Padded& second) {
 }  // namespace
 
 Graph join_padded(const Graph& graph) {
-  const Graph joined_up = rewrite(graph, [](const RewriteCall& call) -> Value {
+  return rewrite(graph, [](const RewriteCall& call) -> Value {
     if (!call.node.is("add") || call.in[0].shape() != call.in[1].shape()) return {};
     const std::optional<Padded> a = padded(call.in[0]), b = padded(call.in[1]);
     if (!a || !b || a->axis != b->axis) return {};
@@ -65,7 +65,6 @@ Graph join_padded(const Graph& graph) {
     if (b->end() == a->before) return joined(*b, *a);
     return {};
   });
-  return rewrite(joined_up, [](const RewriteCall&) { return Value{}; });  // without what nobody needs now
 }
 
 }  // namespace orion::cpu

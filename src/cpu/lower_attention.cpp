@@ -33,7 +33,6 @@ Slot added_mask(Planner& p, NodeId mask) {
 struct HeadResult {
   NodeId node;  // the result, or what swaps it
   HeadRows rows;
-  bool swaps;
 };
 
 HeadResult head_result(Planner& p, NodeId id, NodeId emitted) {
@@ -41,9 +40,9 @@ HeadResult head_result(Planner& p, NodeId id, NodeId emitted) {
   const NodeId user = p.only_user(id);
   const bool swaps = user != absent && p.node(user).is("transpose") &&
                      p.node(user).list("perm") == std::vector<std::int64_t>{0, 2, 1, 3};
-  if (!swaps) return {id, dense_rows(y[1], y[2], y[3]), false};
+  if (!swaps) return {id, dense_rows(y[1], y[2], y[3])};
   p.fuse(user, emitted);
-  return {user, tokens_first(y[1], y[2], y[3]), true};
+  return {user, tokens_first(y[1], y[2], y[3])};
 }
 
 void set_mask_strides(AttentionCall& call, const Shape& mask) {
@@ -278,7 +277,7 @@ void lower_rope(Planner& p, NodeId id) {
                     now.sin = run.at<float>(sin);
                     rope(run.pool, now);
                   },
-              .in_place = x.is_dense && !result.swaps});
+              .in_place = x.is_dense && result.node == id});
 }
 
 }  // namespace orion::cpu

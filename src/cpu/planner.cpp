@@ -99,7 +99,7 @@ Located Planner::stored(NodeId id) {
 }
 
 bool Planner::is_stored_in_halves(NodeId id) const {
-  return !moved_[index(id)] && located_[index(id)].dtype == DType::fp16;
+  return located_[index(id)].dtype == DType::fp16;
 }
 
 LocatedRows Planner::rows(NodeId id) {
@@ -112,11 +112,11 @@ LocatedRows Planner::rows(NodeId id) {
   return {wide(moved->source), moved->strides.offset, {steps[0], steps[1], steps[2]}, false};
 }
 
-// Whether nothing overwrites the value, and it is not one that is kept packed.
+// Whether nothing overwrites the value, and it is neither kept packed nor in halves, which are widened whole.
 bool Planner::stays(NodeId id) const {
   const Node& source = node(root(id));
   if (!source.op->is_source()) return true;
-  return source.is("input") &&
+  return source.is("input") && source.type.dtype != DType::fp16 &&
          std::ranges::find(graph().outputs(), source.name, &Output::name) == graph().outputs().end();
 }
 
@@ -330,7 +330,7 @@ Located Planner::staged(NodeId id) {
 
 std::unique_ptr<Plan> make_plan(const Graph& graph, std::shared_ptr<CpuWeights> weights) {
   auto plan =
-      std::make_unique<Plan>(Plan{.graph = join_padded(optimize(graph)), .weights = std::move(weights)});
+      std::make_unique<Plan>(Plan{.graph = optimize(join_padded(graph)), .weights = std::move(weights)});
   if (plan->graph.outputs().empty()) fail("compile: graph ", graph.name(), " has no output");
   Planner(*plan).build();
   return plan;

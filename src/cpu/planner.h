@@ -139,7 +139,8 @@ constexpr DType memory_dtype(DType dtype) {
 /// Whether a node only reinterprets its first operand's memory.
 bool is_view(const Graph& graph, const Node& node);
 
-/// The graph with values that lie side by side in zeros joined instead of added up.
+/// The graph with values that lie side by side in zeros joined instead of added up. The padded ones stay: for
+/// `optimize` to drop.
 Graph join_padded(const Graph& graph);
 /// Finds the products of a graph with a weight or constant, and what each can take in.
 std::vector<Product> find_products(Planner& planner);

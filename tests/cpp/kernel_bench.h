@@ -168,6 +168,12 @@ inline Floats reordered(std::span<const float> x, const Shape& shape, Order from
   return y;
 }
 
+/// Attention with scratch memory of its own.
+inline void attend(ThreadPool& pool, const AttentionCall& call) {
+  std::vector<std::byte> scratch(attention_scratch(call, pool.size()));
+  attention(pool, call, scratch);
+}
+
 inline constexpr std::int64_t odd_sizes[] = {1, 2, 3, 7, 17, 31, 33, 64, 65, 100, 129};
 
 }  // namespace orion::cpu

@@ -95,8 +95,7 @@ void check_attention(const AttentionCase& c) {
   const Floats got = with_threads([&](ThreadPool& pool) {
     Floats y(index(c.b * c.h * c.t * c.dv), 9.0F);
     call.y = y.data();
-    std::vector<std::byte> scratch(attention_scratch(call, pool.size()));
-    attention(pool, call, scratch);
+    attend(pool, call);
     return y;
   });
   // Queries, keys and values are bfloat16 numbers: only the weights are rounded, each by half of 2^-8 at
@@ -153,8 +152,7 @@ TEST_CASE("attention reads and writes heads of a token side by side") {
                                    .d = d,
                                    .dv = e,
                                    .causal = true};
-          std::vector<std::byte> scratch(attention_scratch(call, pool.size()));
-          attention(pool, call, scratch);
+          attend(pool, call);
           return result;
         });
         return reordered(y, values, order, dense_rows);
@@ -190,8 +188,7 @@ TEST_CASE("attention of a query that sees no key is NaN, and of hidden keys read
       const auto run = [&](ThreadPool& pool) {
         Floats y(index(t * 4));
         call.y = y.data();
-        std::vector<std::byte> scratch(attention_scratch(call, pool.size()));
-        attention(pool, call, scratch);
+        attend(pool, call);
         return y;
       };
       check_close(with_threads(run), Doubles(index(t * 4), 0.5), 1e-6);

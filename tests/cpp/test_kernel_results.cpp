@@ -184,8 +184,7 @@ TEST_CASE("results of attention") {
                                    .bf16 = bf16,
                                    .causal = true,
                                    .rounded = y.rounded};
-          std::vector<std::byte> scratch(attention_scratch(call, pool.size()));
-          attention(pool, call, scratch);
+          attend(pool, call);
         });
       }
   });
